@@ -1,0 +1,415 @@
+"""The problem a user states, validated: which scores, how many weights, which floors."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex, TypeAlias
+
+import numpy as np
+
+from .errors import ProblemError
+
+if TYPE_CHECKING:
+    from .solution import Solution
+
+__all__ = ["FLOOR_TOLERANCE", "Problem"]
+
+FLOOR_TOLERANCE = 1e-12
+"""A floor above the attainable best by at most this share of the summed absolute score of
+the best mask counts as the best itself: a user's own sum, rounded differently."""
+
+Keep: TypeAlias = SupportsIndex | SupportsFloat
+Controls: TypeAlias = Any  # one array, a sequence of arrays, or a mapping name -> array
+PerControl: TypeAlias = SupportsFloat | Sequence[SupportsFloat] | Mapping[str, SupportsFloat]
+
+_BLOCK = 1 << 18  # weights a validation step holds at once
+
+
+class Problem:
+    """Keep the k best of d weights by one score while others keep at least their floors.
+
+    ``maximize cᵀm  subject to  1ᵀm = k,  A m ≥ b,  m ∈ {0, 1}^d`` and its relaxation to
+    ``0 ≤ m ≤ 1``. Higher scores mean "keep"; scores may have any sign. The arrays are
+    neither copied nor modified: they are read when the problem is solved.
+
+    Parameters
+    ----------
+    target : array_like, any shape, d entries
+        The score c to maximize. float16, bfloat16 (ml_dtypes), float32, float64, integer or
+        bool; read-only, strided and memory-mapped arrays are read in place. Integers beyond
+        2^53 are rounded to float64.
+    controls : array_like, sequence of array_like, or mapping of str to array_like
+        The K control scores A, each in target's shape; a mapping's keys name them, otherwise
+        they are "control" or "control 1", "control 2", …
+    keep : int or float
+        How many weights to keep: an int in [0, d] is a count; a float in [0, 1] is a share
+        of d, rounded to the nearest count (ties to even). So ``keep=1`` is one weight and
+        ``keep=1.0`` all of them.
+    retain : float, sequence of float, or mapping, optional
+        Floors as shares in [0, 1] of the best that each control could keep in k weights
+        (the sum of its k largest entries, which must be positive). One number goes for all.
+    floors : float, sequence of float, or mapping, optional
+        Floors b in the controls' own units; any finite number. With controls, give exactly
+        one of `retain` and `floors`.
+
+    Raises
+    ------
+    ProblemError
+        An argument is out of range or of the wrong shape or dtype; the message names it.
+        NaN and infinities in the scores are found when the problem is solved, not here.
+
+    Notes
+    -----
+    Construction is O(K): no score is read. Formulation: DESIGN of this package ("ours"),
+    after the abstract of COPS (arXiv:2107.12673).
+
+    Examples
+    --------
+    >>> problem = Problem([3.0, 2.0, 1.0, 0.0], {"size": [0.0, 1.0, 2.0, 3.0]},
+    ...                   keep=0.5, retain=0.6)
+    >>> problem.keep, problem.best().tolist(), problem.floors.tolist()
+    (2, [5.0, 5.0], [3.0])
+    """
+
+    def __init__(
+        self,
+        target: Any,
+        controls: Controls = (),
+        *,
+        keep: Keep,
+        retain: PerControl | None = None,
+        floors: PerControl | None = None,
+    ) -> None:
+        self.target = _as_scores("target", target)
+        self.names, arrays = _named_controls(controls, self.target.shape)
+        self.controls = arrays
+        self.keep = _count(keep, self.target.size)
+        self._state: dict[tuple[int, int], _Attainable] = {}
+        if not arrays:
+            for name, value in (("retain", retain), ("floors", floors)):
+                if value is not None and not _is_empty(value):
+                    raise ProblemError(f"{name} was given but there are no controls to hold to it")
+            retain = floors = None
+        elif (retain is None) == (floors is None):
+            got = "neither" if retain is None else "both"
+            raise ProblemError(f"give exactly one of retain and floors for the controls, got {got}")
+        self.retain: np.ndarray | None = None
+        self._floors: np.ndarray | None = None
+        if retain is not None:
+            self.retain = _per_control("retain", retain, self.names)
+            for name, value in zip(self.names, self.retain, strict=True):
+                if not 0.0 <= value <= 1.0:
+                    raise ProblemError(f"retain of {name!r} is {value:g}; wanted a share in [0, 1]")
+        elif floors is not None:
+            self._floors = _per_control("floors", floors, self.names)
+            for name, value in zip(self.names, self._floors, strict=True):
+                if not math.isfinite(value):
+                    raise ProblemError(f"floor of {name!r} is {value:g}; wanted a finite number")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the scores and of the mask."""
+        return self.target.shape
+
+    @property
+    def size(self) -> int:
+        """d, the number of weights."""
+        return self.target.size
+
+    @property
+    def scores(self) -> tuple[np.ndarray, ...]:
+        """The target, then the controls, as given."""
+        return (self.target, *self.controls)
+
+    @property
+    def score_names(self) -> tuple[str, ...]:
+        """``"target"``, then the controls' names."""
+        return ("target", *self.names)
+
+    def best(self) -> np.ndarray:
+        """Sum of the k largest entries of each score: the most that a mask can keep of it.
+
+        Returns
+        -------
+        ndarray of float64, shape (1 + K,)
+            The target's first, then the controls'. Computed once and kept.
+
+        Raises
+        ------
+        ProblemError
+            A score holds NaN or an infinity.
+
+        Notes
+        -----
+        O(d) and one pass for each score.
+        """
+        return np.array([self._attainable(j).best for j in range(1 + len(self.controls))])
+
+    @cached_property
+    def floors(self) -> np.ndarray:
+        """b, the floors in the controls' units; float64, shape (K,).
+
+        From `retain` they are ``retain · best``, which reads the controls once.
+
+        Raises
+        ------
+        ProblemError
+            `retain` was given for a control whose best is not positive, or a control holds
+            NaN or an infinity.
+        """
+        if self._floors is not None:
+            return self._floors
+        if self.retain is None:
+            return np.empty(0)
+        floors = np.empty(len(self.names))
+        for j, (name, share) in enumerate(zip(self.names, self.retain, strict=True)):
+            best = self._attainable(1 + j).best
+            if not best > 0.0 and self.keep > 0:
+                raise ProblemError(
+                    f"retain of {name!r} needs a positive attainable best, but the {self.keep} "
+                    f"largest entries sum to {best:g}; give an absolute floor with floors= instead"
+                )
+            floors[j] = share * best
+        return floors
+
+    def solve(
+        self,
+        *,
+        keep: Keep | None = None,
+        retain: PerControl | None = None,
+        floors: PerControl | None = None,
+        threads: int | None = None,
+        raise_on_infeasible: bool = True,
+    ) -> Solution:
+        """Solve for this or another budget and other floors, reusing what is known.
+
+        Parameters
+        ----------
+        keep, retain, floors
+            As in :class:`Problem`; what is left out stays as it was.
+        threads, raise_on_infeasible
+            As in :func:`cops_lp.solve`.
+
+        Returns
+        -------
+        Solution
+
+        Raises
+        ------
+        ProblemError, InfeasibleError, SolverError
+            As :func:`cops_lp.solve`.
+        """
+        from .solver import solve_problem
+
+        problem = self.replace(keep=keep, retain=retain, floors=floors)
+        return solve_problem(problem, threads=threads, raise_on_infeasible=raise_on_infeasible)
+
+    def replace(
+        self,
+        *,
+        keep: Keep | None = None,
+        retain: PerControl | None = None,
+        floors: PerControl | None = None,
+    ) -> Problem:
+        """Return the same scores under another budget or other floors.
+
+        Parameters are as in :class:`Problem`; what is left out stays as it was. The new
+        problem shares what is known of the scores, so bests are not computed twice.
+        """
+        if keep is None and retain is None and floors is None:
+            return self
+        if retain is None and floors is None:
+            retain = self.retain
+            floors = self._floors
+        other = Problem(
+            self.target,
+            dict(zip(self.names, self.controls, strict=True)),
+            keep=self.keep if keep is None else keep,
+            retain=retain,  # type: ignore[arg-type]
+            floors=floors,  # type: ignore[arg-type]
+        )
+        other._state = self._state
+        return other
+
+    def check_finite(self) -> None:
+        """Read every score and raise if one holds NaN or an infinity.
+
+        The solver calls this only after it met such a value, so that the common case costs
+        nothing.
+
+        Raises
+        ------
+        ProblemError
+            Names the score, counts what is not finite and gives the first index.
+        """
+        for name, score in zip(self.score_names, self.scores, strict=True):
+            _check_finite(name, score)
+
+    def _attainable(self, j: int) -> _Attainable:
+        """Best of score j (0 is the target) in k weights; computed once per budget."""
+        key = (j, self.keep)
+        if key not in self._state:
+            from .engine.driver import best_sum
+            from .engine.stores import ArrayStore
+
+            found = best_sum(ArrayStore((self.scores[j],)), self.keep)
+            if found is None:
+                self.check_finite()
+                raise AssertionError("a value that was not finite is gone: was the array changed?")
+            self._state[key] = _Attainable(*found)
+        return self._state[key]
+
+    def __repr__(self) -> str:
+        controls = ", ".join(repr(name) for name in self.names) or "none"
+        return f"Problem(shape={self.shape}, keep={self.keep}, controls: {controls})"
+
+
+@dataclass(frozen=True, slots=True)
+class _Attainable:
+    best: float  # sum of the k largest entries
+    magnitude: float  # sum of their absolute values, the scale of rounding errors
+
+
+def _as_scores(name: str, value: Any) -> np.ndarray:
+    try:
+        array = np.asarray(value)
+    except Exception as error:  # whatever a foreign __array__ raises
+        raise ProblemError(f"{name} cannot be read as an array: {error}") from error
+    if array.dtype.name != "bfloat16" and (
+        array.dtype.kind not in "fiub" or array.dtype.itemsize > 8
+    ):
+        raise ProblemError(
+            f"{name} has dtype {array.dtype}; wanted real numbers: float16, bfloat16, float32, "
+            "float64, integer or bool"
+        )
+    if array.size == 0:
+        raise ProblemError(f"{name} is empty (shape {array.shape}); wanted at least one weight")
+    return array
+
+
+def _named_controls(
+    controls: Controls, shape: tuple[int, ...]
+) -> tuple[tuple[str, ...], tuple[np.ndarray, ...]]:
+    if controls is None:
+        controls = ()
+    if isinstance(controls, Mapping):
+        names = []
+        for name in controls:
+            if not isinstance(name, str):
+                raise ProblemError(f"controls: a name is {name!r}; wanted a str")
+            if name == "target":
+                raise ProblemError("controls: the name 'target' is taken by the target itself")
+            names.append(name)
+        values = list(controls.values())
+    else:
+        if isinstance(controls, (list, tuple)):
+            values = list(controls)
+        else:
+            array = _as_scores("controls", controls)
+            values = [array] if array.shape == shape else list(array) if array.ndim else [array]
+        if len(values) == 1:
+            names = ["control"]
+        else:
+            names = [f"control {j + 1}" for j in range(len(values))]
+    arrays = tuple(
+        _as_scores(f"control {name!r}" if name[:7] != "control" else name, value)
+        for name, value in zip(names, values, strict=True)
+    )
+    for name, array in zip(names, arrays, strict=True):
+        if array.shape != shape:
+            raise ProblemError(
+                f"control {name!r} has shape {array.shape}; wanted the target's, {shape}"
+            )
+    return tuple(names), arrays
+
+
+def _count(keep: Keep, size: int) -> int:
+    if isinstance(keep, (bool, np.bool_)):
+        raise ProblemError(f"keep is {keep!r}; wanted a count (int) or a share (float in [0, 1])")
+    try:
+        count = operator.index(keep)  # type: ignore[arg-type]
+    except TypeError:
+        if isinstance(keep, str):
+            share = math.nan
+        else:
+            try:
+                share = float(keep)  # type: ignore[arg-type]
+            except (TypeError, ValueError):
+                share = math.nan
+        if not 0.0 <= share <= 1.0:
+            raise ProblemError(
+                f"keep is {keep!r}; wanted a count (int) or a share (float in [0, 1])"
+            ) from None
+        return round(share * size)
+    if not 0 <= count <= size:
+        raise ProblemError(f"keep is {count}; wanted a count from 0 to {size}, the number of weights")
+    return count
+
+
+def _per_control(name: str, value: PerControl, names: tuple[str, ...]) -> np.ndarray:
+    if isinstance(value, Mapping):
+        unknown = [key for key in value if key not in names]
+        missing = [key for key in names if key not in value]
+        if unknown or missing:
+            raise ProblemError(
+                f"{name} must name each control once: "
+                + "; ".join(
+                    f"{what} {', '.join(map(repr, keys))}"
+                    for what, keys in (("unknown", unknown), ("missing", missing))
+                    if keys
+                )
+                + f"; the controls are {', '.join(map(repr, names))}"
+            )
+        value = [value[key] for key in names]
+    try:
+        if isinstance(value, str) or np.asarray(value).dtype.kind not in "fiu":
+            raise TypeError
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ProblemError(f"{name} is {value!r}; wanted a number for each control") from None
+    if array.ndim == 0:
+        return np.full(len(names), float(array))
+    if array.shape != (len(names),):
+        raise ProblemError(
+            f"{name} has shape {array.shape}; wanted one number, or one for each of the "
+            f"{len(names)} controls"
+        )
+    return array.copy()
+
+
+def _is_empty(value: Any) -> bool:
+    return isinstance(value, (Sequence, Mapping, np.ndarray)) and len(value) == 0
+
+
+def _check_finite(name: str, score: np.ndarray) -> None:
+    if score.dtype.kind in "iub":
+        return
+    flat = score.flat
+    nans = infinities = 0
+    first = -1
+    for start in range(0, score.size, _BLOCK):
+        block = np.asarray(flat[start : start + _BLOCK]).astype(np.float64)
+        bad = ~np.isfinite(block)
+        if bad.any():
+            if first < 0:
+                first = start + int(bad.argmax())
+            block_nans = int(np.isnan(block).sum())
+            nans += block_nans
+            infinities += int(bad.sum()) - block_nans
+    if first >= 0:
+        index = tuple(int(i) for i in np.unravel_index(first, score.shape))
+        what = " and ".join(
+            f"{count} {word}"
+            for count, word in (
+                (nans, "NaN"),
+                (infinities, "infinity" if infinities == 1 else "infinities"),
+            )
+            if count
+        )
+        at = index[0] if len(index) == 1 else index
+        label = name if name == "target" else f"control {name!r}"
+        raise ProblemError(f"{label} holds {what}, the first at index {at}; wanted finite numbers")

@@ -1,0 +1,113 @@
+"""From the relaxed vertex to a 0/1 mask: exactly k weights, floors met where that can be."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from math import comb
+
+import numpy as np
+
+__all__ = ["assign_fractional", "repair_by_swaps"]
+
+_MOST_ASSIGNMENTS = 5_000
+_MOST_SWAPS = 16
+
+
+def assign_fractional(
+    x: np.ndarray, c: np.ndarray, A: np.ndarray, count: int, need: np.ndarray, slack: np.ndarray
+) -> np.ndarray:
+    """Choose which `count` of the fractional weights the mask keeps.
+
+    Tries every assignment: among those that meet the floors the one with the most of the
+    target, otherwise the one that lacks least. With more than 5,000 assignments (the point
+    is then no vertex: an interior solver's) the `count` largest x are kept.
+
+    Parameters
+    ----------
+    x : ndarray of float64, shape (f,)
+        The fractional values.
+    c : ndarray of float64, shape (f,)
+        Their target scores.
+    A : ndarray of float64, shape (K, f)
+        Their control scores.
+    count : int
+        How many to keep, 0 ≤ count ≤ f.
+    need : ndarray of float64, shape (K,)
+        What the floors still lack without any of them.
+    slack : ndarray of float64, shape (K,), ≥ 0
+        A lack up to this is rounding and counts as none.
+
+    Returns
+    -------
+    ndarray of bool, shape (f,)
+    """
+    f = len(x)
+    chosen = np.zeros(f, dtype=bool)
+    if comb(f, count) > _MOST_ASSIGNMENTS:
+        chosen[np.argsort(-x, kind="stable")[:count]] = True
+        return chosen
+    best_rank = (np.inf, np.inf)
+    best: tuple[int, ...] = ()
+    for subset in combinations(range(f), count):
+        kept = list(subset)
+        lack = _lack(need - A[:, kept].sum(axis=1), slack)
+        rank = (lack, -float(c[kept].sum()))
+        if rank < best_rank:
+            best_rank, best = rank, subset
+    chosen[list(best)] = True
+    return chosen
+
+
+def repair_by_swaps(
+    kept: np.ndarray, c: np.ndarray, A: np.ndarray, need: np.ndarray, slack: np.ndarray
+) -> np.ndarray:
+    """Swap weights near the threshold until the floors are met, or no swap helps.
+
+    Parameters
+    ----------
+    kept : ndarray of bool, shape (n,)
+        The mask on the candidates, the weights nearest to the threshold.
+    c, A : ndarray of float64, shapes (n,) and (K, n)
+        Their scores.
+    need : ndarray of float64, shape (K,)
+        What the mask lacks to each floor; ≤ 0 where it is met.
+    slack : ndarray of float64, shape (K,), ≥ 0
+        A lack up to this is rounding and counts as none.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+        As many True as in `kept`.
+
+    Notes
+    -----
+    Each step looks at all pairs (one out, one in): the pair that meets all floors at the
+    least loss of target, otherwise the pair that leaves the least lack. O(K n²) a step.
+    """
+    kept = kept.copy()
+    need = need.astype(np.float64)
+    for _ in range(_MOST_SWAPS):
+        lack = _lack(need, slack)
+        if lack == 0.0:
+            break
+        out, into = np.flatnonzero(kept), np.flatnonzero(~kept)
+        if len(out) == 0 or len(into) == 0:
+            break
+        left = need[:, None, None] + A[:, out, None] - A[:, None, into]
+        lacks = _lack(left, slack)
+        loss = c[out, None] - c[None, into]
+        order = np.lexsort((loss.ravel(), lacks.ravel()))
+        p, q = np.unravel_index(order[0], loss.shape)
+        if lacks[p, q] >= lack:
+            break
+        need = left[:, p, q]
+        kept[out[p]], kept[into[q]] = False, True
+    return kept
+
+
+def _lack(need: np.ndarray, slack: np.ndarray) -> np.ndarray | float:
+    """Sum of the lacks, each over its slack so that scaling a score changes no choice."""
+    slack = slack.reshape((-1,) + (1,) * (need.ndim - 1))
+    unit = np.where(slack > 0.0, slack, 1.0)
+    lack = np.where(need > slack, need / unit, 0.0).sum(axis=0)
+    return float(lack) if lack.ndim == 0 else lack

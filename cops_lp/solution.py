@@ -1,0 +1,242 @@
+"""What a solver answers: status, mask, multipliers, bound and gap, and how they print."""
+
+from __future__ import annotations
+
+import enum
+import html
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from .problem import Problem
+
+__all__ = ["Fractional", "Solution", "Status"]
+
+
+class Status(enum.Enum):
+    """How a solve ended; the value is the message for people."""
+
+    OPTIMAL = "optimal: the relaxation is solved and the gap proves it"
+    INFEASIBLE = (
+        "infeasible: no choice of k weights keeps what the floors ask; "
+        "lower retain or floors, or raise keep"
+    )
+    TIME_LIMIT = "time limit reached before the optimum was proven; raise time_limit"
+    NUMERICAL_ERROR = (
+        "numerical error: the solver's answer fails its own checks; "
+        "bring the scores to similar magnitudes, or use another solver"
+    )
+
+
+class Fractional(NamedTuple):
+    """Entries of the relaxed solution strictly between 0 and 1.
+
+    `indices` are flat (C order), int64, ascending; `values` float64 in (0, 1).
+    """
+
+    indices: np.ndarray
+    values: np.ndarray
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Solution:
+    """An answer to a :class:`Problem`, with what proves it.
+
+    Attributes
+    ----------
+    problem : Problem
+        What was solved; its arrays are the user's own.
+    status : Status
+    mask : ndarray of bool, the target's shape
+        The weights to keep, exactly `keep` of them. All False when there is no answer.
+    keep : int
+        k.
+    multipliers : ndarray of float64, shape (K,), ≥ 0
+        λ: what one more unit of floor j costs, in units of the target per unit of
+        control j. NaN when there is no answer.
+    threshold : float
+        μ, in units of the target: the relaxed solution keeps what has a combined score
+        c + Aᵀλ above it. +inf or -inf where nothing or everything is kept and any threshold
+        does.
+    objective : float
+        cᵀx of the relaxed solution x; NaN when there is no answer.
+    bound : float
+        The dual value T_k(c + Aᵀλ) − λᵀb: no mask that meets the floors has more of the
+        target.
+    gap : float
+        bound − objective, computed from the complementarity terms, so free of cancellation;
+        ≥ 0 up to rounding, 0 at an exact optimum.
+    mask_objective : float
+        cᵀm of the mask.
+    kept : ndarray of float64, shape (K,)
+        A m of the mask.
+    floors : ndarray of float64, shape (K,)
+        b, as asked for.
+    shortfall : ndarray of float64, shape (K,), ≥ 0
+        What the mask lacks to each floor; 0 where it is met (within 1e-12 of the summed
+        absolute score that the mask keeps).
+    certificate : ndarray of float64, shape (K,), or None
+        When infeasible: y ≥ 0 with yᵀb > T_k(Aᵀy).
+    method : str
+        What solved it.
+    passes : int
+        How often all the scores were read to decide on the weights.
+    open_count : int
+        How many weights the last pass left open for the exact solver.
+    build_seconds, seconds : float
+        Wall-clock time to build the model (other solvers have one) and to solve.
+    """
+
+    problem: Problem
+    status: Status
+    mask: np.ndarray
+    keep: int
+    multipliers: np.ndarray
+    threshold: float
+    objective: float
+    bound: float
+    gap: float
+    mask_objective: float
+    kept: np.ndarray
+    floors: np.ndarray
+    shortfall: np.ndarray
+    method: str
+    certificate: np.ndarray | None = None
+    passes: int = 0
+    open_count: int = 0
+    build_seconds: float = 0.0
+    seconds: float = 0.0
+    changed: Fractional = field(
+        default_factory=lambda: Fractional(np.empty(0, np.int64), np.empty(0))
+    )
+    """Entries where the relaxed solution differs from the mask, with its values there."""
+
+    @property
+    def integer_gap(self) -> float:
+        """bound − mask_objective: no mask that meets the floors is better by more than this.
+
+        Can be negative only where the mask falls short of a floor.
+        """
+        return self.bound - self.mask_objective
+
+    @property
+    def relative_gap(self) -> float:
+        """`gap` over the larger of \\|objective\\| and \\|bound\\|; 0 when the gap is 0."""
+        scale = max(abs(self.objective), abs(self.bound))
+        return self.gap / scale if self.gap != 0.0 else 0.0
+
+    @property
+    def fractional(self) -> Fractional:
+        """Indices and values of the relaxed solution's fractional entries; at most K + 1."""
+        inside = (self.changed.values > 0.0) & (self.changed.values < 1.0)
+        return Fractional(self.changed.indices[inside], self.changed.values[inside])
+
+    def relaxed(self) -> np.ndarray:
+        """Build x, the optimal vertex of the relaxation.
+
+        Returns
+        -------
+        ndarray of float64, the target's shape, values in [0, 1]
+            NaN everywhere when there is no answer. Costs 8 bytes per weight.
+        """
+        if self.status is not Status.OPTIMAL:
+            return np.full(self.problem.shape, np.nan)
+        x = self.mask.astype(np.float64)
+        x.reshape(-1)[self.changed.indices] = self.changed.values
+        return x
+
+    def combined_score(self) -> np.ndarray:
+        """Build s = c + Aᵀλ, the one score that prunes like all of them together.
+
+        Returns
+        -------
+        ndarray of float64, the target's shape
+            In units of the target. Costs 8 bytes per weight and O(dK).
+        """
+        s = self.problem.target.astype(np.float64)
+        for weight, control in zip(self.multipliers, self.problem.controls, strict=True):
+            if weight != 0.0:
+                s += weight * control.astype(np.float64)
+        return s
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Return the printed table's cells, header first: a row for each score."""
+        best = self.problem.best()
+        kept = np.concatenate(([self.mask_objective], self.kept))
+        header = ("score", "mask keeps", "of best", "floor", "attainable", "multiplier")
+        rows: list[tuple[str, ...]] = [header]
+        for j, name in enumerate(self.problem.score_names):
+            share = f"{kept[j] / best[j]:.2%}" if best[j] > 0 else "–"
+            floor = "maximize" if j == 0 else _number(self.floors[j - 1])
+            if j and self.shortfall[j - 1] > 0:
+                floor += f" (short by {self.shortfall[j - 1]:.2g})"
+            multiplier = "" if j == 0 else _number(self.multipliers[j - 1])
+            rows.append((name, _number(kept[j]), share, floor, _number(best[j]), multiplier))
+        return rows
+
+    def summary(self) -> list[str]:
+        """Return the lines that stand around the printed table."""
+        d = self.problem.size
+        share = self.keep / d
+        lines = [
+            f"{self.status.value}",
+            f"keeps {self.keep:,} of {d:,} weights ({share:.4g})"
+            if self.status is Status.OPTIMAL
+            else f"asked to keep {self.keep:,} of {d:,} weights ({share:.4g})",
+        ]
+        if self.status is Status.OPTIMAL:
+            lines.append(
+                f"gap of the relaxation {self.gap:.2g} (relative {self.relative_gap:.1g}); "
+                f"the mask is within {max(self.integer_gap, 0.0):.3g} of the bound "
+                f"{_number(self.bound)}; fractional weights: {len(self.fractional.indices)}"
+            )
+        lines.append(f"{self.method}, {_duration(self.seconds)}")
+        return lines
+
+    def __str__(self) -> str:
+        rows = self.rows()
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        table = [
+            "  ".join(
+                cell.ljust(width) if i == 0 else cell.rjust(width)
+                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in rows
+        ]
+        rule = "-" * max(len(line) for line in table)
+        first, *rest = self.summary()
+        return "\n".join([first, rule, table[0], rule, *table[1:], rule, *rest])
+
+    def __repr__(self) -> str:
+        return (
+            f"<Solution {self.status.name}: keep={self.keep}, objective={self.objective:.12g}, "
+            f"gap={self.gap:.2g}>"
+        )
+
+    def _repr_html_(self) -> str:
+        header, *body = self.rows()
+        first, *rest = self.summary()
+        cells = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
+        lines = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
+            for row in body
+        )
+        notes = "<br>".join(html.escape(line) for line in rest)
+        return (
+            f"<div><strong>{html.escape(first)}</strong>"
+            f"<table><thead><tr>{cells}</tr></thead><tbody>{lines}</tbody></table>"
+            f"<small>{notes}</small></div>"
+        )
+
+
+def _number(value: float) -> str:
+    return "–" if np.isnan(value) else f"{value:.6g}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 1e-3:
+        return f"{seconds * 1e6:.0f} µs"
+    if seconds < 1.0:
+        return f"{seconds * 1e3:.3g} ms"
+    return f"{seconds:.3g} s"
