@@ -1,0 +1,206 @@
+"""The commands and their options. What they run is imported when they run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+from .failures import OneLineErrors
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    cls=OneLineErrors,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: quick, and wrapped like any other tool's
+    epilog="""\b
+Examples:
+  cops-lp demo
+  cops-lp solve --target snip.npy --control synflow.npy --keep 10% \\
+    --retain 0.9 --output mask.npy
+  cops-lp validate --target s.npz:snip --control s.npz:grasp --keep 0.1 \\
+    --retain 0.8
+
+Exit codes: 0 done, 1 solvers disagree or fail, 2 wrong input, 3 infeasible.
+""",
+)
+
+Target: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        metavar="FILE[:NAME]",
+        show_default=False,
+        help="Score to maximize: .npy, .npz or .safetensors; NAME picks one array of several.",
+    ),
+]
+Control: TypeAlias = Annotated[
+    list[str],
+    typer.Option(
+        metavar="[NAME=]FILE[:NAME]",
+        show_default=False,
+        help="Score that must keep a floor; repeatable. NAME= is what to call it.",
+    ),
+]
+Keep: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        metavar="COUNT|SHARE",
+        show_default=False,
+        help="How many weights to keep: 5000 is a count; 10% or 0.1 a share.",
+    ),
+]
+Retain: TypeAlias = Annotated[
+    list[str],
+    typer.Option(
+        metavar="[NAME=]SHARE",
+        show_default=False,
+        help="Floor as a share (0.9 or 90%) of the most that a control can keep; repeatable "
+        "with the controls' names.",
+    ),
+]
+Floor: TypeAlias = Annotated[
+    list[str],
+    typer.Option(
+        metavar="[NAME=]NUMBER",
+        show_default=False,
+        help="Floor in the control's own unit, instead of --retain.",
+    ),
+]
+Threads: TypeAlias = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", show_default=False, help="Threads; all cores by default."),
+]
+AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Force: TypeAlias = Annotated[bool, typer.Option("--force", help="Replace a file that exists.")]
+
+SOLVE_EXAMPLES = """\b
+Examples:
+  cops-lp solve --target snip.npy --control synflow.npy --keep 10% \\
+    --retain 0.9 --output mask.npy
+  cops-lp solve --target s.npz:snip --control s.npz:grasp \\
+    --control size=s.npz:magnitude --keep 5000 \\
+    --retain grasp=0.8 --retain size=70% --json
+"""
+VALIDATE_EXAMPLES = """\b
+Example:
+  cops-lp validate --target snip.npy --control synflow.npy --keep 10% \\
+    --retain 0.9 --time-limit 20
+
+Exit codes: 0 all that ended agree, 1 ours is not certified or a certified
+solver disagrees with it, 2 wrong input, 3 infeasible.
+"""
+DEMO_EXAMPLES = """\b
+Examples:
+  cops-lp demo
+  cops-lp demo --keep 5% --plot trade-off.png
+"""
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from .. import __version__
+
+        typer.echo(f"cops-lp {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def top(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_show_version, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Which weights to keep, decided by several pruning scores at once, and proven."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command(epilog=SOLVE_EXAMPLES, short_help="Compute a mask from scores in files.")
+def solve(
+    target: Target,
+    keep: Keep,
+    control: Control = [],  # noqa: B006 - typer wants the list itself
+    retain: Retain = [],  # noqa: B006
+    floor: Floor = [],  # noqa: B006
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            show_default=False,
+            help="Where the mask goes, .npy or .safetensors; without it nothing is written.",
+        ),
+    ] = None,
+    threads: Threads = None,
+    as_json: AsJson = False,
+    force: Force = False,
+) -> None:
+    """Keep the most of one score in a mask of so many weights while others keep their floors."""
+    from .solve import run_solve
+
+    run_solve(
+        target,
+        control,
+        keep,
+        retain,
+        floor,
+        output=output,
+        as_json=as_json,
+        threads=threads,
+        force=force,
+    )
+
+
+@app.command(epilog=VALIDATE_EXAMPLES, short_help="Compare with general LP solvers.")
+def validate(
+    target: Target,
+    keep: Keep,
+    control: Control = [],  # noqa: B006
+    retain: Retain = [],  # noqa: B006
+    floor: Floor = [],  # noqa: B006
+    time_limit: Annotated[
+        float,
+        typer.Option(min=0.1, metavar="SECONDS", help="How long each other solver may take."),
+    ] = 60.0,
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Solve the same problem with every general solver that is installed, and compare.
+
+    Each runs in a process of its own until the time limit. The judge checks every answer with
+    NumPy alone. HiGHS's simplex takes minutes from 100,000 weights on.
+    """
+    from .validate import run_validate
+
+    run_validate(
+        target,
+        control,
+        keep,
+        retain,
+        floor,
+        time_limit=time_limit,
+        as_json=as_json,
+        threads=threads,
+    )
+
+
+@app.command(epilog=DEMO_EXAMPLES, short_help="See it work on four real scores.")
+def demo(
+    keep: Keep = "10%",
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", show_default=False, help="Draw it too: .png, .svg or .pdf."),
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Show on four real pruning scores what a mask by one score loses of the others."""
+    from .demo import run_demo
+
+    run_demo(keep, plot=plot, force=force)

@@ -1,0 +1,70 @@
+"""``cops-lp solve``: scores in files in, a mask in a file out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..errors import InfeasibleError
+from ..files import MASK_SUFFIXES, check_new_file, write_mask
+from ..solution import Status
+from .inputs import read_problem, refuse_input_as_output
+from .output import print_json, print_lines, print_solution, solution_payload, working
+
+__all__ = ["run_solve"]
+
+
+def run_solve(
+    target: str,
+    controls: list[str],
+    keep: str,
+    retain: list[str],
+    floors: list[str],
+    *,
+    output: Path | None,
+    as_json: bool,
+    threads: int | None,
+    force: bool,
+) -> None:
+    """Solve, write the mask, print what is proven.
+
+    Parameters
+    ----------
+    target, controls, keep, retain, floors
+        As :func:`cops_lp.cli.inputs.read_problem`.
+    output : path or None
+        Where the mask goes; None to print only.
+    as_json : bool
+        JSON instead of a table.
+    threads : int or None
+    force : bool
+        Replace `output` if it exists.
+
+    Raises
+    ------
+    CopsError
+        Wrong input, or infeasible; the JSON of an infeasible problem is printed before.
+    """
+    if output is not None:
+        refuse_input_as_output(output, target, controls)
+        check_new_file(output, MASK_SUFFIXES, overwrite=force)
+    problem = read_problem(target, controls, keep, retain, floors)
+    with working(f"solving for {problem.size:,} weights"):
+        solution = problem.solve(threads=threads, raise_on_infeasible=False)
+        if solution.status is Status.OPTIMAL and output is not None:
+            write_mask(output, solution.mask, overwrite=force)
+        payload = solution_payload(solution)
+    if as_json:
+        print_json(payload | {"output": None if output is None else str(output)})
+    if solution.status is Status.INFEASIBLE:
+        assert solution.certificate is not None
+        raise InfeasibleError(
+            problem.names,
+            problem.floors,
+            problem.best()[1:],
+            solution.certificate,
+            problem.keep,
+        )
+    if not as_json:
+        print_solution(solution)
+        if output is not None:
+            print_lines([f"mask written to {output}"])

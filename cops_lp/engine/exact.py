@@ -1,0 +1,158 @@
+"""Exact solvers for problems whose weights are all in memory: no control, or one.
+
+They dispatch on K; each ends in a vertex of the relaxation and its dual point.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..kernels import two_score as kernel
+from ..problem import FLOOR_TOLERANCE
+
+__all__ = ["Vertex", "solve_exact"]
+
+
+@dataclass(frozen=True, slots=True)
+class Vertex:
+    """An optimal vertex, or the control-only optimum that shows there is none.
+
+    Attributes
+    ----------
+    feasible : bool
+    multipliers : ndarray of float64, shape (K,)
+    threshold : tuple of float
+        μ as a double-double. When infeasible: the k-th largest control score.
+    kept : ndarray of bool, shape (n,)
+        Where x = 1.
+    fractional : ndarray of int64
+        Where 0 < x < 1; at most K + 1.
+    values : ndarray of float64
+        x there.
+    floors : ndarray of float64, shape (K,)
+        The floors met: the attainable best where one exceeded it by rounding only.
+    residual : float
+        Σ_j λ_j (A_j x − b_j), the floors' part of the gap.
+    complementarity : float
+        Σ max(0, r) − x r, r = s − μ, the weights' part of the gap.
+    """
+
+    feasible: bool
+    multipliers: np.ndarray
+    threshold: tuple[float, float]
+    kept: np.ndarray
+    fractional: np.ndarray
+    values: np.ndarray
+    floors: np.ndarray
+    residual: float = 0.0
+    complementarity: float = 0.0
+
+
+_NO_INDEX = np.empty(0, np.int64)
+_NO_VALUES = np.empty(0)
+
+
+def solve_exact(
+    scores: np.ndarray, k: int, floors: np.ndarray, magnitudes: np.ndarray | None = None
+) -> Vertex:
+    """Solve max c·x over 1·x = k, A x ≥ b, 0 ≤ x ≤ 1 for finite scores in memory.
+
+    Parameters
+    ----------
+    scores : ndarray of float64, shape (1 + K, n), K ≤ 1
+        Scaled to absolute values of about 1 at most. Contiguous rows.
+    k : int, 0 ≤ k ≤ n
+    floors : ndarray of float64, shape (K, 2)
+        Double-doubles.
+    magnitudes : ndarray of float64, shape (K,), optional
+        Summed absolute controls of weights kept elsewhere: the scale of the floors' rounding.
+        Without it no tolerance is granted.
+
+    Returns
+    -------
+    Vertex
+
+    Notes
+    -----
+    Expected O(n) for K = 0, O(n) a step with few steps for K = 1.
+    """
+    n = scores.shape[1]
+    flags = np.zeros(n, dtype=np.uint8)
+    c = scores[0]
+    if k == 0 or k == n:
+        return _forced(scores, k, floors, magnitudes)
+    if len(floors) == 0:
+        threshold = kernel.top_k(c, k, flags)
+        return Vertex(
+            True, np.empty(0), (threshold, 0.0), flags.view(bool), _NO_INDEX, _NO_VALUES, floors[:, 0]
+        )
+    a = scores[1]
+    hi, lo = floors[0]
+    answer = kernel.two_score(c, a, k, hi, lo, 0.0, flags)
+    if answer[0] == kernel.INFEASIBLE and magnitudes is not None:
+        slack = FLOOR_TOLERANCE * (magnitudes[0] + np.abs(a[flags.view(bool)]).sum())
+        answer = kernel.two_score(c, a, k, hi, lo, slack, flags)
+    code, lam, mu_hi, mu_lo, p, q, x_p, x_q, _, floor_hi, floor_lo = answer
+    if code == kernel.INFEASIBLE:
+        return Vertex(
+            False,
+            np.array([np.inf]),
+            (mu_hi, mu_lo),
+            flags.view(bool),
+            _NO_INDEX,
+            _NO_VALUES,
+            np.array([floor_hi]),
+        )
+    kept = flags.view(bool)
+    if p >= 0:
+        order = (p, q) if p < q else (q, p)
+        fractional = np.array(order, dtype=np.int64)
+        values = np.array([x_p if i == p else x_q for i in order])
+    else:
+        fractional, values = _NO_INDEX, _NO_VALUES
+    residual = 0.0
+    if lam > 0.0:
+        lacks = np.concatenate((a[kept], values * a[fractional], [-floor_hi, -floor_lo]))
+        residual = lam * sum(kernel.sum_dd(lacks))
+    complementarity = kernel.gap_terms(c, a, lam, mu_hi, mu_lo, flags, p, q, x_p, x_q)
+    return Vertex(
+        True,
+        np.array([lam]),
+        (mu_hi, mu_lo),
+        kept,
+        fractional,
+        values,
+        np.array([floor_hi]),
+        residual,
+        complementarity,
+    )
+
+
+def _forced(
+    scores: np.ndarray, k: int, floors: np.ndarray, magnitudes: np.ndarray | None
+) -> Vertex:
+    """k = 0 or k = n leave one mask; any threshold below or above all scores proves it."""
+    n = scores.shape[1]
+    K = len(floors)
+    kept = np.full(n, k > 0)
+    reached = np.array([kernel.sum_dd(row) for row in scores[1:]]).reshape(K, 2) if k else 0.0
+    slack = 0.0
+    if magnitudes is not None:
+        slack = FLOOR_TOLERANCE * (magnitudes + (np.abs(scores[1:]).sum(axis=1) if k else 0.0))
+    feasible = bool(np.all((floors - reached).sum(axis=1) <= slack))
+    row = scores[0] if feasible else scores[-1]
+    if n == 0:
+        threshold = 0.0
+    else:
+        threshold = float(row.min() if k else row.max())
+    return Vertex(
+        feasible,
+        np.zeros(K) if feasible else np.full(K, np.inf),
+        (threshold, 0.0),
+        kept,
+        _NO_INDEX,
+        _NO_VALUES,
+        floors[:, 0],
+    )

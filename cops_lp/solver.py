@@ -1,0 +1,171 @@
+"""``solve``: the package's entry point."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import numpy as np
+
+from .assembly import unsolved_solution
+from .engine.driver import NotFiniteError, Relaxation, solve_relaxation
+from .engine.stores import ArrayStore
+from .errors import InfeasibleError, ProblemError, SolverError
+from .problem import FLOOR_TOLERANCE, Controls, Keep, PerControl, Problem
+from .rounding import assign_fractional
+from .solution import Fractional, Solution, Status
+
+__all__ = ["solve", "solve_problem"]
+
+_GAP_TOLERANCE = 1e-12  # of the kept weights' summed absolute target
+
+
+def solve(
+    target: Any,
+    controls: Controls = (),
+    *,
+    keep: Keep,
+    retain: PerControl | None = None,
+    floors: PerControl | None = None,
+    threads: int | None = None,
+    raise_on_infeasible: bool = True,
+) -> Solution:
+    """Keep the k weights with the most of the target, while each control keeps its floor.
+
+    ``maximize cᵀm  subject to  1ᵀm = k,  A m ≥ b,  m ∈ {0, 1}^d``. The relaxation to
+    ``0 ≤ m ≤ 1`` is solved exactly; the mask is its vertex, rounded.
+
+    Parameters
+    ----------
+    target, controls, keep, retain, floors
+        As in :class:`cops_lp.Problem`. Without controls the mask is the exact top k.
+    threads : int, optional
+        Threads that read the scores; all of the process's CPUs by default. The result is the
+        same bits for any number.
+    raise_on_infeasible : bool
+        False returns a Solution with status INFEASIBLE instead of raising.
+
+    Returns
+    -------
+    Solution
+        ``solution.mask`` has exactly k True; ties at the threshold go to the lowest index.
+
+    Raises
+    ------
+    ProblemError
+        An argument is wrong, or a score holds NaN or an infinity.
+    InfeasibleError
+        No mask, not even a fractional one, meets the floors.
+    SolverError
+        The answer failed the solver's own check.
+
+    Notes
+    -----
+    Expected O(dK), normally one pass over the scores (one more for each control with
+    `retain`), and about 1.5 bytes per weight, of which the mask is 1. Formulation: ours,
+    after the abstract of arXiv:2107.12673.
+
+    Examples
+    --------
+    >>> import cops_lp
+    >>> solution = cops_lp.solve([5, 4, 3, 2, 1], {"size": [1, 2, 3, 4, 5]}, keep=2, retain=0.5)
+    >>> solution.mask.tolist(), solution.objective, solution.multipliers.tolist()
+    ([True, False, True, False, False], 7.5, [1.0])
+    """
+    problem = Problem(target, controls, keep=keep, retain=retain, floors=floors)
+    return solve_problem(problem, threads=threads, raise_on_infeasible=raise_on_infeasible)
+
+
+def solve_problem(
+    problem: Problem, *, threads: int | None = None, raise_on_infeasible: bool = True
+) -> Solution:
+    """Solve a validated problem; see :func:`solve`."""
+    if len(problem.controls) > 1:
+        raise ProblemError(
+            f"{len(problem.controls)} controls were given; this version solves for at most one "
+            "(cops_lp.reference.solve_highs takes any number)"
+        )
+    start = time.perf_counter()
+    store = ArrayStore(problem.scores, _threads(threads))
+    floors = problem.floors
+    mask = np.empty(problem.size, dtype=bool)
+    try:
+        found = solve_relaxation(store, problem.keep, floors, mask)
+    except NotFiniteError:
+        problem.check_finite()
+        raise SolverError(
+            "a score held a value that was not finite and holds none now: "
+            "was an array changed during the solve?"
+        ) from None
+    method = "two-score" if problem.controls else "top-k"
+    if not found.feasible:
+        certificate = np.ones(len(floors))
+        if raise_on_infeasible:
+            raise InfeasibleError(
+                problem.names, floors, problem.best()[1:], certificate, problem.keep
+            )
+        return unsolved_solution(
+            problem,
+            Status.INFEASIBLE,
+            method=method,
+            certificate=certificate,
+            passes=found.passes,
+            seconds=time.perf_counter() - start,
+        )
+    return _finish(problem, found, mask, method, start)
+
+
+def _finish(
+    problem: Problem, found: Relaxation, mask: np.ndarray, method: str, start: float
+) -> Solution:
+    """Round the vertex and add up what mask and vertex hold."""
+    floors = problem.floors
+    f_scores = found.fractional_scores
+    slack = FLOOR_TOLERANCE * np.maximum(found.magnitudes[1:], np.abs(floors))
+    # 1ᵀx = k and the fractional values are below 1 each, so their sum is the count to keep.
+    chosen = assign_fractional(
+        found.values,
+        f_scores[0],
+        f_scores[1:],
+        round(float(found.values.sum())),
+        floors - found.kept_sums[1:],
+        slack,
+    )
+    mask[found.fractional] = chosen
+    totals = found.kept_sums + f_scores[:, chosen].sum(axis=1)
+    objective = float(found.kept_sums[0] + f_scores[0] @ found.values)
+    scale = found.magnitudes[0] + np.abs(f_scores[0]).sum()
+    status = Status.OPTIMAL
+    if not abs(found.gap) <= _GAP_TOLERANCE * scale:
+        status = Status.NUMERICAL_ERROR
+    lack = floors - totals[1:]
+    return Solution(
+        problem=problem,
+        status=status,
+        mask=mask.reshape(problem.shape),
+        keep=problem.keep,
+        multipliers=found.multipliers,
+        threshold=found.threshold,
+        objective=objective,
+        bound=objective + found.gap,
+        gap=found.gap,
+        mask_objective=float(totals[0]),
+        kept=totals[1:],
+        floors=floors,
+        shortfall=np.where(lack > slack, lack, 0.0),
+        method=method,
+        passes=found.passes,
+        open_count=found.open_count,
+        seconds=time.perf_counter() - start,
+        changed=Fractional(found.fractional, found.values),
+    )
+
+
+def _threads(threads: int | None) -> int:
+    if threads is None:
+        affinity = getattr(os, "sched_getaffinity", None)
+        return len(affinity(0)) if affinity else os.cpu_count() or 1
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+        raise ProblemError(f"threads is {threads!r}; wanted a positive int, or None for all CPUs")
+    return threads
