@@ -14,8 +14,8 @@ Usage::
     python -m bench.make_sample_scores --output FILE  # write FILE
     python -m bench.make_sample_scores --check        # compare with the shipped file
 
-The weights are drawn in float32; everything after is float64 and cast to float32 at the end.
-On one machine the file is the same to the bit each time; on others ``--check`` allows for
+The weights are float32 numbers; everything after is float64 and cast to float32 at the end.
+On one machine the file is the same to the bit each time; for others ``--check`` allows for
 rounding (`RTOL`, `ATOL`).
 """
 
@@ -89,17 +89,19 @@ class Network(nn.Module):
 def build_network(seed: int = SEED) -> Network:
     """Return the network at initialization, in float64.
 
-    Conv and Linear weights: He normal by fan-in, drawn in float32 from `seed`. Biases 0;
+    Conv and Linear weights: He normal by fan-in, drawn from `seed` in float64 and rounded to
+    float32, so that processors which differ in a draw's last bit still agree. Biases 0;
     BatchNorm scale 1, shift 0, running mean 0, running variance 1. The caller's random state
     is left alone.
     """
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        network = Network().double()
         torch.manual_seed(seed)
-        network = Network()
         for weight in scored_weights(network):
             nn.init.kaiming_normal_(weight, nonlinearity="relu")
-        nn.init.zeros_(network.linear.bias)
-    return network.double()
+            weight.copy_(weight.float())
+        network.linear.bias.zero_()
+    return network
 
 
 def scored_weights(network: nn.Module) -> list[Tensor]:

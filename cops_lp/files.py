@@ -60,6 +60,7 @@ _SAFETENSORS_DTYPES = {
 _WANTED = "wanted real numbers: float16, bfloat16, float32, float64, integer or bool"
 _LONGEST_HEADER = 100_000_000  # bytes; the limit of the safetensors format
 _DEFLATE_LIMIT = 1032  # deflate never shrinks anything further than this
+_MOST_AXES = 32  # of a NumPy 1 array
 _NAMES_SHOWN = 5
 _CHUNK = 1 << 20
 
@@ -331,9 +332,15 @@ def _npy_header(file: IO[bytes], label: str) -> _NpyHeader:
         )
     if dtype.kind not in "fiub" or dtype.itemsize > 8:
         raise ProblemError(f"{label}: has dtype {dtype}; {_WANTED}")
-    if any(length < 0 for length in shape):
-        raise ProblemError(f"{label}: claims the shape {shape}")
+    _check_shape(shape, label)
     return _NpyHeader(shape, fortran_order, dtype, math.prod(shape) * dtype.itemsize)
+
+
+def _check_shape(shape: tuple[int, ...], label: str) -> None:
+    """Refuse what no array can have, before it is multiplied or printed."""
+    fits = all(0 <= length < 1 << 63 for length in shape)
+    if len(shape) > _MOST_AXES or not fits or math.prod(n for n in shape if n) >= 1 << 200:
+        raise ProblemError(f"{label}: claims a shape that no array can have; its header is damaged")
 
 
 def _read_npy(path: Path) -> np.ndarray:
@@ -391,7 +398,10 @@ def _read_npz(path: Path, name: str | None) -> np.ndarray:
                 start += len(chunk)
             if start != header.nbytes:
                 raise EOFError
-    return _native(flat.reshape(header.shape, order="F" if header.fortran_order else "C"))
+    try:
+        return _native(flat.reshape(header.shape, order="F" if header.fortran_order else "C"))
+    except ValueError as error:  # an empty array of an impossible shape
+        raise ProblemError(f"{label}: {error}") from None
 
 
 def _check_member(info: zipfile.ZipInfo, label: str, archive_size: int) -> None:
@@ -465,6 +475,7 @@ def _read_safetensors(path: Path, name: str | None) -> np.ndarray:
     if kind not in _SAFETENSORS_DTYPES:
         raise ProblemError(f"{label}: has dtype {kind}; {_WANTED}")
     dtype = np.dtype(_SAFETENSORS_DTYPES[kind])
+    _check_shape(shape, label)
     needed = math.prod(shape) * dtype.itemsize
     if end - begin != needed:
         raise ProblemError(
@@ -491,9 +502,9 @@ def _as_bfloat16(bits: np.ndarray) -> np.ndarray:
 def _mapped(
     path: Path, dtype: np.dtype[Any], offset: int, shape: tuple[int, ...], order: Any
 ) -> np.ndarray:
-    if math.prod(shape) == 0:  # there is nothing to map
-        return np.empty(shape, dtype)
     try:
+        if math.prod(shape) == 0:  # there is nothing to map
+            return np.empty(shape, dtype)
         return np.memmap(path, dtype, mode="r", offset=offset, shape=shape, order=order)
     except (OSError, ValueError) as error:
         raise ProblemError(f"{path}: cannot be mapped into memory ({error})") from None

@@ -21,11 +21,11 @@ def sample_scores() -> dict[str, np.ndarray]:
     ========= =============== ============================================================
     name      formula         sign, range
     ========= =============== ============================================================
-    magnitude |θ|             > 0, up to 1.4
-    snip      |θ ⊙ g|         > 0, 1e-10 to 0.04; not normalized [1]_
-    grasp     θ ⊙ Hg          both signs (51 % negative), −0.09 to 0.19; the paper removes
+    magnitude |θ|             > 0, 7e-7 to 1.5
+    snip      |θ ⊙ g|         > 0, 5e-10 to 0.07; not normalized [1]_
+    grasp     θ ⊙ Hg          both signs (51 % negative), −0.21 to 0.33; the paper removes
                               the highest of −θ ⊙ Hg [2]_
-    synflow   |θ| ⊙ ∂R/∂|θ|   > 0, 0.2 to 3e7; one pass [3]_
+    synflow   |θ| ⊙ ∂R/∂|θ|   > 0, 0.2 to 4e7; one pass [3]_
     ========= =============== ============================================================
 
     For all of them higher means "keep".
@@ -61,7 +61,7 @@ def sample_scores() -> dict[str, np.ndarray]:
     >>> chosen = scores["snip"].argsort()[-7707:]
     >>> kept, best = scores["grasp"][chosen].sum(), np.sort(scores["grasp"])[-7707:].sum()
     >>> print(f"{kept / best:.0%}")
-    9%
+    14%
     """
     resource = files("cops_lp").joinpath("data", "sample_scores.npz")
     with resource.open("rb") as file, np.load(file, allow_pickle=False) as archive:

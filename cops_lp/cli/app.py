@@ -81,9 +81,8 @@ SOLVE_EXAMPLES = """\b
 Examples:
   cops-lp solve --target snip.npy --control synflow.npy --keep 10% \\
     --retain 0.9 --output mask.npy
-  cops-lp solve --target s.npz:snip --control s.npz:grasp \\
-    --control size=s.npz:magnitude --keep 5000 \\
-    --retain grasp=0.8 --retain size=70% --json
+  cops-lp solve --target s.npz:snip --control flow=s.npz:synflow \\
+    --keep 5000 --retain flow=90% --json
 """
 VALIDATE_EXAMPLES = """\b
 Example:
@@ -102,7 +101,7 @@ Examples:
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        from .. import __version__
+        from cops_lp import __version__
 
         typer.echo(f"cops-lp {__version__}")
         raise typer.Exit
@@ -111,7 +110,7 @@ def _show_version(wanted: bool) -> None:
 @app.callback(invoke_without_command=True)
 def top(
     context: typer.Context,
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001 - its callback does it all
         bool,
         typer.Option(
             "--version", is_eager=True, callback=_show_version, help="Show the version and exit."

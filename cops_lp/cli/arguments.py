@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import ProblemError
-from ..files import SCORE_SUFFIXES
+from cops_lp.errors import ProblemError
+from cops_lp.files import SCORE_SUFFIXES
 
 __all__ = ["ScoreArgument", "parse_control", "parse_keep", "parse_per_control", "parse_score"]
 
@@ -123,7 +122,7 @@ def _share(text: str) -> float:
 
 
 def _split_name(text: str) -> tuple[Path, str | None]:
-    if os.path.exists(text):
+    if Path(text).exists():
         return Path(text), None
     parts = [
         (text[:i], text[i + 1 :])
@@ -131,7 +130,7 @@ def _split_name(text: str) -> tuple[Path, str | None]:
         if text[i] == ":" and not (i == 1 and text[2:3] in ("\\", "/"))
     ]
     for path, name in parts:
-        if os.path.isfile(path):
+        if Path(path).is_file():
             return Path(path), name
     for path, name in parts:
         if path.lower().endswith(SCORE_SUFFIXES):

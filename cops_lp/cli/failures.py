@@ -12,7 +12,7 @@ from typing import Any
 import typer
 import typer.core
 
-from ..errors import CopsError, InfeasibleError, SolverError
+from cops_lp.errors import CopsError, InfeasibleError, SolverError
 
 __all__ = ["FAILED", "INFEASIBLE", "WRONG_INPUT", "OneLineErrors"]
 
@@ -25,7 +25,7 @@ _INTERRUPTED = 130
 class OneLineErrors(typer.core.TyperGroup):
     """A group of commands whose errors each take one line."""
 
-    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:  # noqa: ARG002
+    def main(self, *args: Any, **extra: Any) -> Any:
         """Run a command and exit.
 
         Raises
@@ -35,7 +35,7 @@ class OneLineErrors(typer.core.TyperGroup):
             3 infeasible; 130 interrupted.
         """
         try:
-            result = super().main(*args, standalone_mode=False, **extra)
+            result = super().main(*args, **extra | {"standalone_mode": False})
         except Exception as error:
             found = _explain(error)
             if found is None:

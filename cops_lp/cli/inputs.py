@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import ProblemError
-from ..files import read_score
-from ..problem import Problem
+from cops_lp.errors import ProblemError
+from cops_lp.files import read_score
+from cops_lp.problem import Problem
+
 from .arguments import parse_control, parse_keep, parse_per_control, parse_score
 
 __all__ = ["read_problem", "refuse_input_as_output"]
@@ -74,5 +74,5 @@ def refuse_input_as_output(output: Path, target: str, controls: Sequence[str]) -
     ProblemError
     """
     for source in (parse_score(target), *map(parse_control, controls)):
-        if output.exists() and source.path.exists() and os.path.samefile(output, source.path):
+        if output.exists() and source.path.exists() and output.samefile(source.path):
             raise ProblemError(f"{output}: holds a score that is read; the mask cannot replace it")

@@ -16,8 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 import cops_lp
-
-from ..solution import Solution, Status
+from cops_lp.solution import Solution, Status
 
 __all__ = [
     "duration",

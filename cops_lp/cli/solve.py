@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..errors import InfeasibleError
-from ..files import MASK_SUFFIXES, check_new_file, write_mask
-from ..solution import Status
+from cops_lp.errors import InfeasibleError, SolverError
+from cops_lp.files import MASK_SUFFIXES, check_new_file, write_mask
+from cops_lp.solution import Status
+
 from .inputs import read_problem, refuse_input_as_output
 from .output import print_json, print_lines, print_solution, solution_payload, working
 
@@ -64,6 +65,8 @@ def run_solve(
             solution.certificate,
             problem.keep,
         )
+    if solution.status is not Status.OPTIMAL:
+        raise SolverError(solution.status.value)
     if not as_json:
         print_solution(solution)
         if output is not None:

@@ -112,11 +112,15 @@ def solve_exact(
         values = np.array([x_p if i == p else x_q for i in order])
     else:
         fractional, values = _NO_INDEX, _NO_VALUES
+    complementarity = kernel.gap_terms(c, a, lam, mu_hi, mu_lo, flags, p, q, x_p, x_q)
+    if p < 0 and complementarity > 0.0 and lam > 0.0:
+        lam, mu_hi, mu_lo, complementarity = _settle(
+            c, a, flags, (lam, mu_hi, mu_lo, complementarity)
+        )
     residual = 0.0
     if lam > 0.0:
         lacks = np.concatenate((a[kept], values * a[fractional], [-floor_hi, -floor_lo]))
         residual = lam * sum(kernel.sum_dd(lacks))
-    complementarity = kernel.gap_terms(c, a, lam, mu_hi, mu_lo, flags, p, q, x_p, x_q)
     return Vertex(
         True,
         np.array([lam]),
@@ -128,6 +132,25 @@ def solve_exact(
         residual,
         complementarity,
     )
+
+
+def _settle(
+    c: np.ndarray, a: np.ndarray, flags: np.ndarray, point: tuple[float, float, float, float]
+) -> tuple[float, float, float, float]:
+    """Move λ off the wrong side of its own rounding.
+
+    A whole optimum is optimal for an interval of λ, whose end the search returns, rounded;
+    a neighbor of that float lies inside.
+    """
+    for direction in (np.inf, 0.0):
+        lam = point[0]
+        for _ in range(2):
+            lam = float(np.nextafter(lam, direction))
+            mu_hi, mu_lo = kernel.least_kept(c, a, lam, flags)
+            terms = kernel.gap_terms(c, a, lam, mu_hi, mu_lo, flags, -1, -1, 0.0, 0.0)
+            if terms < point[3]:
+                point = (lam, mu_hi, mu_lo, terms)
+    return point
 
 
 def _forced(

@@ -10,7 +10,7 @@ __all__ = ["DROPPED", "KEPT", "OPEN", "screen_block"]
 DROPPED, KEPT, OPEN = 0, 1, 2
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _classify(scores, rays, reach, margin, low, high, form, state):
     """state[i] = KEPT, DROPPED or OPEN; see :func:`screen_block`."""
     rows, n = scores.shape
@@ -40,7 +40,7 @@ def _classify(scores, rays, reach, margin, low, high, form, state):
         state[i] = 1 if kept else (0 if dropped else 2)
 
 
-@njit(nogil=True, cache=True, fastmath={"reassoc", "nsz"})
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "nsz"})
 def _sum_kept(row, state):
     total = 0.0
     magnitude = 0.0
@@ -51,7 +51,7 @@ def _sum_kept(row, state):
     return total, magnitude
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def screen_block(scores, rays, reach, margin, work, state, sums):
     """Decide a block's weights by the sign of s − μ at every ray of the region.
 

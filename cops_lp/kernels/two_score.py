@@ -19,7 +19,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-__all__ = ["INFEASIBLE", "OPTIMAL", "gap_terms", "sum_dd", "top_k", "two_score"]
+__all__ = ["INFEASIBLE", "OPTIMAL", "gap_terms", "least_kept", "sum_dd", "top_k", "two_score"]
 
 OPTIMAL = 0
 INFEASIBLE = 1
@@ -30,14 +30,14 @@ _MAX_STEPS = 10_000  # never met: each step takes at least one mask out of the b
 # --- double-double arithmetic (Dekker 1971; Knuth's two-sum) -------------------------------
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _two_sum(a, b):
     s = a + b
     t = s - a
     return s, (a - (s - t)) + (b - t)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _two_prod(a, b):
     p = a * b
     t = 134217729.0 * a
@@ -49,7 +49,7 @@ def _two_prod(a, b):
     return p, ((a_hi * b_hi - p) + a_hi * b_lo + a_lo * b_hi) + a_lo * b_lo
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _add(a_hi, a_lo, b_hi, b_lo):
     s, e = _two_sum(a_hi, b_hi)
     t, f = _two_sum(a_lo, b_lo)
@@ -60,9 +60,11 @@ def _add(a_hi, a_lo, b_hi, b_lo):
     return v, e - (v - u)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _divide(a_hi, a_lo, b_hi, b_lo):
-    """Quotient of two double-doubles, rounded to float64."""
+    """Quotient of two double-doubles, rounded to float64; infinite for a divisor of 0."""
+    if b_hi == 0.0:
+        return np.inf
     q = a_hi / b_hi
     if not np.isfinite(q):
         return q
@@ -71,7 +73,7 @@ def _divide(a_hi, a_lo, b_hi, b_lo):
     return q + (r_hi + r_lo) / b_hi
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _combine(c, a, lam):
     """c + lam a as a double-double."""
     p, e = _two_prod(lam, a)
@@ -81,7 +83,7 @@ def _combine(c, a, lam):
     return hi, f - (hi - s)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def sum_dd(x):
     """Sum of a float64 array as a double-double; shape (n,), O(n)."""
     hi = lo = 0.0
@@ -90,7 +92,7 @@ def sum_dd(x):
     return hi, lo
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _sum_where(x, flags):
     hi = lo = 0.0
     for i in range(len(x)):
@@ -99,20 +101,28 @@ def _sum_where(x, flags):
     return hi, lo
 
 
+@njit(nogil=True, cache=True, error_model="numpy")
+def _next_random(seed):
+    """Xorshift (Marsaglia 2003); fixed seeds, so every run takes the same steps."""
+    seed ^= seed << np.uint64(13)
+    seed ^= seed >> np.uint64(7)
+    return seed ^ (seed << np.uint64(17))
+
+
 # --- selection -----------------------------------------------------------------------------
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _kth_largest(work, k):
     """The k-th largest entry, 1 ≤ k ≤ n; `work` is reordered. Expected O(n) (Hoare 1961)."""
     left, right = 0, len(work) - 1
     target = len(work) - k
     seed = np.uint64(0x9E3779B97F4A7C15)
     while right > left:
-        seed = seed * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)
+        seed = _next_random(seed)
         span = np.uint64(right - left + 1)
         x = work[left + np.int64((seed >> np.uint64(33)) % span)]
-        seed = seed * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)
+        seed = _next_random(seed)
         y = work[left + np.int64((seed >> np.uint64(33)) % span)]
         z = work[(left + right) // 2]
         pivot = max(min(x, y), min(max(x, y), z))
@@ -135,7 +145,7 @@ def _kth_largest(work, k):
     return work[target]
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _threshold(hi, lo, k, side):
     """Find the k-th largest double-double; side[i] becomes 2 above, 1 tied with it, 0 below.
 
@@ -176,7 +186,7 @@ def _threshold(hi, lo, k, side):
     return mu_hi, mu_lo, above
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _tied(side):
     m = 0
     for i in range(len(side)):
@@ -191,7 +201,7 @@ def _tied(side):
     return out
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _choose(side, ties, order, first, count, flags):
     """flags = above, plus `count` of the ties from position `first` of their order on."""
     for i in range(len(side)):
@@ -200,7 +210,7 @@ def _choose(side, ties, order, first, count, flags):
         flags[ties[order[j]]] = 1
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def top_k(c, k, flags):
     """Mark the k largest entries, ties to the lowest index; 1 ≤ k ≤ n. Returns the k-th."""
     n = len(c)
@@ -221,61 +231,62 @@ def top_k(c, k, flags):
 # --- the algorithm -------------------------------------------------------------------------
 
 
-@njit(nogil=True, cache=True)
-def _window(a, ties, count, need_hi, need_lo, flags):
-    """Keep `count` of the tied weights, two of them in part, so that their a sums to `need`.
+@njit(nogil=True, cache=True, error_model="numpy")
+def _shares(small, a_other, difference):
+    """Round a share ≤ 1/2 and its complement so that the control sum suffers least.
 
-    The ties sorted by a (largest first, then by index) and a window of `count` neighbors:
-    moved by one place its sum falls by a[leaves] − a[enters]. `need` lies between the last
-    and the first window's sums, hence between two neighbors, whose mixture meets it.
+    Either the small share is exact to its last bit, or the two add up to 1 exactly: the error
+    in the sum is 2^-54 of the other's a, or of the difference of the two.
+    """
+    small = min(0.5, max(0.0, small))
+    other = 1.0 - small
+    if difference <= abs(a_other):
+        small = 1.0 - other
+    return small, other
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _window(a, ties, order, count, over_hi, over_lo, flags):
+    """Move a window over the tied weights until its control sum meets the floor.
+
+    `order` sorts the ties by a, largest first, then by index. flags holds what is kept beside
+    the ties and the first `count` of them, the window with the largest sum; `over` ≥ 0 is by
+    how much that exceeds the floor. Moved by one place the window loses a[leaves] − a[enters].
+    Where the next move would fall short, a mixture of the two windows meets the floor.
 
     Sets flags of the ties; returns (p, q, x_p, x_q), p leaving and q entering, -1 when whole.
     """
     m = len(ties)
-    order = np.argsort(-a[ties], kind="mergesort")
-    for j in range(m):
-        flags[ties[order[j]]] = j < count
-    sum_hi = sum_lo = 0.0
-    for j in range(count):
-        sum_hi, sum_lo = _add(sum_hi, sum_lo, a[ties[order[j]]], 0.0)
     start = 0
     p = q = np.int64(-1)
     x_p = x_q = 0.0
-    while start + count < m:
+    while start + count < m and over_hi > 0.0:
         leaves, enters = ties[order[start]], ties[order[start + count]]
         d_hi, d_lo = _two_sum(a[leaves], -a[enters])
-        next_hi, next_lo = _add(sum_hi, sum_lo, -d_hi, -d_lo)
-        e_hi, _ = _add(next_hi, next_lo, -need_hi, -need_lo)
-        if e_hi < 0.0:  # the next window falls short: mix this one and the next
-            over_hi, over_lo = _add(sum_hi, sum_lo, -need_hi, -need_lo)
-            theta = min(1.0, max(0.0, _divide(over_hi, over_lo, d_hi, d_lo)))
-            # x_p + x_q = 1 exactly: an error there would be multiplied by the threshold
-            if theta >= 0.5:
-                x_q = theta
-                x_p = 1.0 - theta
+        next_hi, next_lo = _add(over_hi, over_lo, -d_hi, -d_lo)
+        if next_hi < 0.0:
+            x_q = _divide(over_hi, over_lo, d_hi, d_lo)
+            if x_q <= 0.5:
+                x_q, x_p = _shares(x_q, a[leaves], d_hi)
             else:
-                x_p = 1.0 - theta
-                x_q = 1.0 - x_p
+                x_p, x_q = _shares(_divide(-next_hi, -next_lo, d_hi, d_lo), a[enters], d_hi)
             if x_q > 0.0:
                 p, q = leaves, enters
             break
         flags[leaves] = 0
         flags[enters] = 1
-        sum_hi, sum_lo = next_hi, next_lo
+        over_hi, over_lo = next_hi, next_lo
         start += 1
-        if e_hi == 0.0:
-            break
     if start > 0 and start < m:
         # Of equal weights the lowest index stays: undo what the window's front skipped.
-        last = start
-        if p >= 0:
-            flags[p] = 0
         value = a[ties[order[start]]]
-        first = start
+        first = last = start
         while first > 0 and a[ties[order[first - 1]]] == value:
             first -= 1
         while last < m and a[ties[order[last]]] == value:
             last += 1
+        if p >= 0:
+            flags[p] = 0
         kept = 0
         for j in range(first, last):
             kept += flags[ties[order[j]]]
@@ -290,7 +301,7 @@ def _window(a, ties, count, need_hi, need_lo, flags):
     return p, q, x_p, x_q
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _prune(u, v, lo_in, hi_in, margin, decided):
     """Find weights whose side is the same at every λ of the bracket.
 
@@ -336,7 +347,7 @@ def _prune(u, v, lo_in, hi_in, margin, decided):
     return n_open
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _exchange(x, lo_in, hi_in):
     """Sum of x over M_hi without M_lo less the sum over M_lo without M_hi, double-double."""
     hi = lo = 0.0
@@ -349,7 +360,7 @@ def _exchange(x, lo_in, hi_in):
     return hi, lo
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _random_crossing(c, a, lo_in, hi_in, seed):
     """Median of 15 random crossings of a weight of M_lo \\ M_hi with one of M_hi \\ M_lo.
 
@@ -370,16 +381,16 @@ def _random_crossing(c, a, lo_in, hi_in, seed):
                 n_in += 1
     crossings = np.empty(15)
     for j in range(15):
-        seed = seed * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)
+        seed = _next_random(seed)
         p = outs[np.int64((seed >> np.uint64(33)) % np.uint64(n_out))]
-        seed = seed * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)
+        seed = _next_random(seed)
         q = ins[np.int64((seed >> np.uint64(33)) % np.uint64(n_in))]
         crossings[j] = (c[p] - c[q]) / (a[q] - a[p])
     crossings.sort()
     return crossings[7]
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def two_score(c, a, k, b_hi, b_lo, slack, flags):
     """Solve max c·x over 1·x = k, a·x ≥ b, 0 ≤ x ≤ 1, exactly.
 
@@ -438,6 +449,8 @@ def two_score(c, a, k, b_hi, b_lo, slack, flags):
         flags[:] = lo_in
         return OPTIMAL, 0.0, mu_hi, mu_lo, none, none, 0.0, 0.0, 0, b_hi, b_lo
 
+    zero_hi = mu_hi
+
     # λ = ∞: the control alone, then the target among its ties.
     hi_in = np.empty(n0, np.uint8)
     mu_hi, mu_lo, above = _threshold(a, zero, k, side)
@@ -451,8 +464,15 @@ def two_score(c, a, k, b_hi, b_lo, slack, flags):
             flags[:] = hi_in
             return INFEASIBLE, np.inf, mu_hi, mu_lo, none, none, 0.0, 0.0, 0, s_hi, s_lo
         b_hi, b_lo = s_hi, s_lo
+        e_hi = e_lo = 0.0
+        s_hi, s_lo = _exchange(a, lo_in, hi_in)
+        if not s_hi > 0.0:  # the target's own mask attains that best
+            flags[:] = lo_in
+            return OPTIMAL, 0.0, zero_hi, 0.0, none, none, 0.0, 0.0, 0, b_hi, b_lo
 
-    floor_hi, floor_lo = b_hi, b_lo
+    # By how much M_hi exceeds the floor, ≥ 0. Other masks are measured by what they exchange
+    # with M_hi, so that what they share cancels exactly.
+    over_hi, over_lo = e_hi, e_lo
     index = np.arange(n0)
     u, v = c.copy(), a.copy()
     c, a = u, v  # the open weights' own arrays from here on
@@ -476,7 +496,6 @@ def two_score(c, a, k, b_hi, b_lo, slack, flags):
                 if decided[i] == 1:
                     flags[index[i]] = 1
                     k -= 1
-                    b_hi, b_lo = _add(b_hi, b_lo, -a[i], 0.0)
                 elif decided[i] == 2:
                     c[m], a[m], u[m], v[m] = c[i], a[i], u[i], v[i]
                     lo_in[m], hi_in[m], index[m] = lo_in[i], hi_in[i], index[i]
@@ -494,7 +513,7 @@ def two_score(c, a, k, b_hi, b_lo, slack, flags):
             for i in range(n):
                 apart += lo_in[i] != hi_in[i]
             if apart > 8 and 2 * apart > size_before:
-                seed = seed * np.uint64(2862933555777941757) + np.uint64(3037000493)
+                seed = _next_random(seed)
                 crossing = _random_crossing(c, a, lo_in, hi_in, seed)
                 if crossing > lam_lo and crossing < lam_hi:
                     trial = crossing
@@ -514,10 +533,11 @@ def two_score(c, a, k, b_hi, b_lo, slack, flags):
         mu_hi, mu_lo, above = _threshold(s, t, k, side)
         ties = _tied(side)
         order = np.argsort(-a[ties], kind="mergesort")
+        count = k - above
         new_in = np.empty(n, np.uint8)
-        _choose(side, ties, order, 0, k - above, new_in)
-        s_hi, s_lo = _sum_where(a, new_in)
-        e_hi, e_lo = _add(s_hi, s_lo, -b_hi, -b_lo)
+        _choose(side, ties, order, 0, count, new_in)
+        f_hi, f_lo = _exchange(a, hi_in, new_in)
+        e_hi, e_lo = _add(over_hi, over_lo, f_hi, f_lo)
         if e_hi < 0.0:  # even the ties' largest controls fall short: λ is too small
             f_hi, f_lo = _exchange(a, lo_in, new_in)
             if f_hi > 0.0:
@@ -526,13 +546,14 @@ def two_score(c, a, k, b_hi, b_lo, slack, flags):
                 break
             u, lam_lo = s, lam
             continue
-        _choose(side, ties, order, len(ties) - (k - above), k - above, new_in)
-        s_hi, s_lo = _sum_where(a, new_in)
-        e_hi, e_lo = _add(s_hi, s_lo, -b_hi, -b_lo)
-        if e_hi > 0.0:  # even their smallest exceed the floor: λ is too large
-            f_hi, f_lo = _exchange(a, new_in, hi_in)
-            if f_hi > 0.0:
-                hi_in = new_in
+        least_in = np.empty(n, np.uint8)
+        _choose(side, ties, order, len(ties) - count, count, least_in)
+        f_hi, f_lo = _exchange(a, hi_in, least_in)
+        f_hi, f_lo = _add(over_hi, over_lo, f_hi, f_lo)
+        if f_hi > 0.0:  # even their smallest exceed the floor: λ is too large
+            g_hi, g_lo = _exchange(a, least_in, hi_in)
+            if g_hi > 0.0:
+                hi_in, over_hi, over_lo = least_in, f_hi, f_lo
             elif tangent:
                 break
             v, lam_hi = s, lam
@@ -542,23 +563,22 @@ def two_score(c, a, k, b_hi, b_lo, slack, flags):
 
     n = len(c)
     if at_tie:
-        chosen = np.empty(n, np.uint8)
-        for i in range(n):
-            chosen[i] = side[i] == 2
-        count = k - above
+        chosen = new_in
+        over_hi, over_lo = e_hi, e_lo
     else:
         # No mask lies between: what the two differ in is tied at the minimum.
-        chosen = np.empty(n, np.uint8)
         side = np.empty(n, np.uint8)
         count = 0
         for i in range(n):
-            chosen[i] = lo_in[i] == 1 and hi_in[i] == 1
-            side[i] = 1 if lo_in[i] != hi_in[i] else 0
+            side[i] = 2 * lo_in[i] if lo_in[i] == hi_in[i] else 1
             count += lo_in[i] == 1 and hi_in[i] == 0
         ties = _tied(side)
-    s_hi, s_lo = _sum_where(a, chosen)
-    s_hi, s_lo = _add(b_hi, b_lo, -s_hi, -s_lo)
-    p, q, x_p, x_q = _window(a, ties, count, s_hi, s_lo, chosen)
+        order = np.argsort(-a[ties], kind="mergesort")
+        chosen = np.empty(n, np.uint8)
+        _choose(side, ties, order, 0, count, chosen)
+        f_hi, f_lo = _exchange(a, hi_in, chosen)
+        over_hi, over_lo = _add(over_hi, over_lo, f_hi, f_lo)
+    p, q, x_p, x_q = _window(a, ties, order, count, over_hi, over_lo, chosen)
     if not at_tie:
         pivot = p
         if pivot < 0:
@@ -566,7 +586,8 @@ def two_score(c, a, k, b_hi, b_lo, slack, flags):
             for j in range(len(ties)):  # the kept tie with the least combined score
                 i = ties[j]
                 if chosen[i] and (
-                    not chosen[pivot] or _combine(c[i], a[i], lam) < _combine(c[pivot], a[pivot], lam)
+                    not chosen[pivot]
+                    or _combine(c[i], a[i], lam) < _combine(c[pivot], a[pivot], lam)
                 ):
                     pivot = i
         mu_hi, mu_lo = _combine(c[pivot], a[pivot], lam)
@@ -575,10 +596,22 @@ def two_score(c, a, k, b_hi, b_lo, slack, flags):
             flags[index[i]] = 1
     if p >= 0:
         p, q = index[p], index[q]
-    return OPTIMAL, lam, mu_hi, mu_lo, p, q, x_p, x_q, steps, floor_hi, floor_lo
+    return OPTIMAL, lam, mu_hi, mu_lo, p, q, x_p, x_q, steps, b_hi, b_lo
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
+def least_kept(c, a, lam, flags):
+    """Smallest double-double c + λ a among the flagged weights (at least one)."""
+    least_hi, least_lo = np.inf, 0.0
+    for i in range(len(c)):
+        if flags[i]:
+            s, t = _combine(c[i], a[i], lam)
+            if s < least_hi or (s == least_hi and t < least_lo):
+                least_hi, least_lo = s, t
+    return least_hi, least_lo
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def gap_terms(c, a, lam, mu_hi, mu_lo, flags, p, q, x_p, x_q):
     """Σ max(0, r) − x r over the given weights, r = c + λ a − μ in double-double; ≥ 0."""
     total = 0.0

@@ -1,0 +1,1 @@
+"""Benchmarks, and how the sample scores are made; run from the repository root."""
