@@ -16,10 +16,12 @@ from rich.table import Table
 from rich.text import Text
 
 import cops_lp
+from cops_lp.errors import InfeasibleError
 from cops_lp.solution import Solution, Status
 
 __all__ = [
     "duration",
+    "infeasible_error",
     "print_json",
     "print_lines",
     "print_solution",
@@ -50,25 +52,23 @@ def working(message: str) -> Iterator[None]:
         status.stop()
 
 
-def print_table(
-    header: Sequence[str], rows: Sequence[Sequence[str]], *, rules_after: Sequence[int] = ()
-) -> None:
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, space: int = 2) -> None:
     """Print a table to stdout, the first column to the left and the others to the right.
 
     Parameters
     ----------
     header : sequence of str
     rows : sequence of sequence of str
-    rules_after : sequence of int
-        Rows below which a line is drawn.
+    space : int, ≥ 1
+        Blanks between columns.
     """
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
+    table = Table(
+        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, space - 1, 0, 0)
+    )
     for column, title in enumerate(header):
-        table.add_column(
-            Text(title), justify="right" if column else "left", overflow="fold", header_style="bold"
-        )
-    for index, row in enumerate(rows):
-        table.add_row(*map(Text, row), end_section=index in rules_after)
+        table.add_column(Text(title), justify="right" if column else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
     Console(highlight=False).print(table)
 
 
@@ -131,6 +131,15 @@ def solution_payload(solution: Solution) -> dict[str, Any]:
         "build_seconds": solution.build_seconds,
         "seconds": solution.seconds,
     }
+
+
+def infeasible_error(solution: Solution) -> InfeasibleError:
+    """Build the error that an infeasible solution stands for."""
+    problem = solution.problem
+    assert solution.certificate is not None
+    return InfeasibleError(
+        problem.names, problem.floors, problem.best()[1:], solution.certificate, problem.keep
+    )
 
 
 def duration(seconds: float) -> str:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cops_lp.errors import InfeasibleError, SolverError
+from cops_lp.errors import SolverError
 from cops_lp.files import MASK_SUFFIXES, check_new_file, write_mask
 from cops_lp.solution import Status
 
 from .inputs import read_problem, refuse_input_as_output
-from .output import print_json, print_lines, print_solution, solution_payload, working
+from .output import (
+    infeasible_error,
+    print_json,
+    print_lines,
+    print_solution,
+    solution_payload,
+    working,
+)
 
 __all__ = ["run_solve"]
 
@@ -57,14 +64,7 @@ def run_solve(
     if as_json:
         print_json(payload | {"output": None if output is None else str(output)})
     if solution.status is Status.INFEASIBLE:
-        assert solution.certificate is not None
-        raise InfeasibleError(
-            problem.names,
-            problem.floors,
-            problem.best()[1:],
-            solution.certificate,
-            problem.keep,
-        )
+        raise infeasible_error(solution)
     if solution.status is not Status.OPTIMAL:
         raise SolverError(solution.status.value)
     if not as_json:

@@ -108,7 +108,7 @@ def solve_relaxation(
             vertex = None  # the guess is wrong by more than its open weights can mend
             continue
         open_scores = np.ldexp(_finite(screened.scores), -scaling[:, None])
-        sums = np.ldexp(screened.sums, -scaling)
+        sums = np.ldexp(screened.sums, -scaling[:, None])
         magnitudes = np.ldexp(screened.magnitudes, -scaling)
         if np.abs(open_scores).max(initial=0.0) > 2.0**400:
             scaling = _exponents(screened.scores)
@@ -152,8 +152,9 @@ def _solve_all(
     vertex = solve_exact(scores, k, small_floors, np.zeros(K))
     if mask is not None:
         mask[:] = vertex.kept
-    nothing = np.zeros(1 + K)
-    screened = Screened(0, nothing, nothing, np.arange(store.size), raw)
+    screened = Screened(
+        0, np.zeros((1 + K, 2)), np.zeros(1 + K), np.arange(store.size), raw
+    )
     return _relaxation(screened, scores, vertex, scaling, floors, passes + 1)
 
 
@@ -175,7 +176,7 @@ def _relaxation(
             feasible=vertex.feasible,
             multipliers=multipliers,
             threshold=float(np.ldexp(sum(vertex.threshold), scaling[0])),
-            kept_sums=screened.sums + np.ldexp(open_sums, scaling),
+            kept_sums=screened.sums.sum(axis=1) + np.ldexp(open_sums, scaling),
             magnitudes=screened.magnitudes + np.ldexp(magnitudes, scaling),
             fractional=screened.index[vertex.fractional],
             values=vertex.values,
@@ -218,11 +219,12 @@ def _proves_infeasible(store: Store, k: int, floors: np.ndarray) -> bool:
 
 
 def _difference(floors: np.ndarray, sums: np.ndarray) -> np.ndarray:
-    """floors − sums as double-doubles, shape (K, 2)."""
-    total = floors - sums
+    """floors − sums as double-doubles; sums are such, both shape (K, 2) but floors (K,)."""
+    total = floors - sums[:, 0]
     part = total - floors
-    error = (floors - (total - part)) + (-sums - part)
-    return np.stack((total, error), axis=1)
+    error = (floors - (total - part)) + (-sums[:, 0] - part) - sums[:, 1]
+    high = total + error
+    return np.stack((high, error - (high - total)), axis=1)
 
 
 def _sample_index(d: int, r: int, seed: int) -> np.ndarray:

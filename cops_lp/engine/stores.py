@@ -22,8 +22,8 @@ _CHUNK = 64  # blocks handed to a thread at once
 class Screened:
     """What one screening pass found.
 
-    `kept` counts the weights kept; `sums` and `magnitudes`, shape (1 + K,), sum their scores
-    and absolute scores; `index` (ascending) and `scores` (1 + K, n), float64, are the open
+    `kept` counts the weights kept; `sums`, shape (1 + K, 2), are their scores' sums as
+    double-doubles, `magnitudes`, shape (1 + K,), those of the absolute scores; `index` (ascending) and `scores` (1 + K, n), float64, are the open
     weights.
     """
 
@@ -105,8 +105,8 @@ class ArrayStore:
         sums = np.stack([block.sums for block in blocks])
         return Screened(
             kept=sum(block.kept for block in blocks),
-            sums=_column_sums(sums[:, 0]),
-            magnitudes=_column_sums(sums[:, 1]),
+            sums=np.array([_sum(sums[:, :2, j]) for j in range(1 + self.controls)]),
+            magnitudes=sums[:, 2].sum(axis=0),
             index=np.concatenate([block.index for block in blocks]),
             scores=np.concatenate([block.scores for block in blocks], axis=1),
         )
@@ -129,7 +129,7 @@ class ArrayStore:
             scores = rows[:, :n]
             for row, flat in zip(scores, self._flat, strict=True):
                 row[:] = flat[begin : begin + n]
-            sums = np.empty((2, 1 + self.controls))
+            sums = np.empty((3, 1 + self.controls))
             kept, _ = screen_block(scores, rays, reach, margin, work, state[:n], sums)
             index = np.flatnonzero(state[:n] == OPEN)
             blocks.append(_Block(kept, sums, index + begin, scores[:, index]))
@@ -146,6 +146,8 @@ class _Block:
     scores: np.ndarray
 
 
-def _column_sums(rows: np.ndarray) -> np.ndarray:
-    """Sum the blocks' sums exactly, so that their order cannot matter."""
-    return np.array([math.fsum(column) for column in rows.T])
+def _sum(parts: np.ndarray) -> tuple[float, float]:
+    """Sum the blocks' parts, correctly rounded, so that their order cannot matter."""
+    terms = parts.ravel().tolist()
+    total = math.fsum(terms)
+    return total, math.fsum([*terms, -total])

@@ -62,23 +62,23 @@ def _add(a_hi, a_lo, b_hi, b_lo):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _divide(a_hi, a_lo, b_hi, b_lo):
-    """Quotient of two double-doubles, rounded to float64; infinite for a divisor of 0."""
+    """Quotient of two double-doubles; infinite for a divisor of 0."""
     if b_hi == 0.0:
-        return np.inf
+        return np.inf, 0.0
     q = a_hi / b_hi
     if not np.isfinite(q):
-        return q
+        return q, 0.0
     p, e = _two_prod(q, b_hi)
     r_hi, r_lo = _add(a_hi, a_lo, -p, -e - q * b_lo)
-    return q + (r_hi + r_lo) / b_hi
+    return _two_sum(q, (r_hi + r_lo) / b_hi)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _combine(c, a, lam):
-    """c + lam a as a double-double."""
+def _combine(c, a, lam, lam_lo):
+    """c + (lam + lam_lo) a as a double-double."""
     p, e = _two_prod(lam, a)
     s, f = _two_sum(c, p)
-    f += e
+    f += e + lam_lo * a
     hi = s + f
     return hi, f - (hi - s)
 
@@ -265,11 +265,12 @@ def _window(a, ties, order, count, over_hi, over_lo, flags):
         d_hi, d_lo = _two_sum(a[leaves], -a[enters])
         next_hi, next_lo = _add(over_hi, over_lo, -d_hi, -d_lo)
         if next_hi < 0.0:
-            x_q = _divide(over_hi, over_lo, d_hi, d_lo)
+            x_q, _ = _divide(over_hi, over_lo, d_hi, d_lo)
             if x_q <= 0.5:
                 x_q, x_p = _shares(x_q, a[leaves], d_hi)
             else:
-                x_p, x_q = _shares(_divide(-next_hi, -next_lo, d_hi, d_lo), a[enters], d_hi)
+                x_p, _ = _divide(-next_hi, -next_lo, d_hi, d_lo)
+                x_p, x_q = _shares(x_p, a[enters], d_hi)
             if x_q > 0.0:
                 p, q = leaves, enters
             break
@@ -477,8 +478,10 @@ def two_score(c, a, k, b_hi, b_lo, slack, flags):
     u, v = c.copy(), a.copy()
     c, a = u, v  # the open weights' own arrays from here on
     u, v = c.copy(), a.copy()
-    lam_lo, lam_hi = 0.0, np.inf
-    lam = 0.0
+    # λ itself is a double-double: between neighboring floats many weights may change places.
+    # (low, high) is the bracket, (lam, rest) the trial.
+    low, low_rest, high, high_rest = 0.0, 0.0, np.inf, 0.0
+    lam = rest = 0.0
     steps = 0
     seed = np.uint64(88172645463325252)
     size_before = n0
@@ -506,7 +509,7 @@ def two_score(c, a, k, b_hi, b_lo, slack, flags):
 
         dc_hi, dc_lo = _exchange(c, lo_in, hi_in)
         da_hi, da_lo = _exchange(a, lo_in, hi_in)
-        trial = _divide(-dc_hi, -dc_lo, da_hi, da_lo)
+        lam, rest = _divide(-dc_hi, -dc_lo, da_hi, da_lo)
         tangent = True
         if steps % 3 == 2:
             apart = 0
@@ -515,20 +518,21 @@ def two_score(c, a, k, b_hi, b_lo, slack, flags):
             if apart > 8 and 2 * apart > size_before:
                 seed = _next_random(seed)
                 crossing = _random_crossing(c, a, lo_in, hi_in, seed)
-                if crossing > lam_lo and crossing < lam_hi:
-                    trial = crossing
+                if crossing > low and crossing < high:
+                    lam, rest = crossing, 0.0
                     tangent = False
             size_before = apart
-        lam = trial
-        if not (lam > lam_lo and lam < lam_hi) or lam > 1e290 or steps >= _MAX_STEPS:
-            lam = min(max(lam_lo, min(lam, lam_hi)), 1e290)
+        inside = (lam > low or (lam == low and rest > low_rest)) and (
+            lam < high or (lam == high and rest < high_rest)
+        )
+        if not inside or lam > 1e290 or steps >= _MAX_STEPS:
             break
 
         steps += 1
         s = np.empty(n)
         t = np.empty(n)
         for i in range(n):
-            s[i], t[i] = _combine(c[i], a[i], lam)
+            s[i], t[i] = _combine(c[i], a[i], lam, rest)
         side = np.empty(n, np.uint8)
         mu_hi, mu_lo, above = _threshold(s, t, k, side)
         ties = _tied(side)
@@ -544,7 +548,7 @@ def two_score(c, a, k, b_hi, b_lo, slack, flags):
                 lo_in = new_in
             elif tangent:
                 break
-            u, lam_lo = s, lam
+            u, low, low_rest = s, lam, rest
             continue
         least_in = np.empty(n, np.uint8)
         _choose(side, ties, order, len(ties) - count, count, least_in)
@@ -556,7 +560,7 @@ def two_score(c, a, k, b_hi, b_lo, slack, flags):
                 hi_in, over_hi, over_lo = least_in, f_hi, f_lo
             elif tangent:
                 break
-            v, lam_hi = s, lam
+            v, high, high_rest = s, lam, rest
             continue
         at_tie = True
         break
@@ -579,18 +583,19 @@ def two_score(c, a, k, b_hi, b_lo, slack, flags):
         f_hi, f_lo = _exchange(a, hi_in, chosen)
         over_hi, over_lo = _add(over_hi, over_lo, f_hi, f_lo)
     p, q, x_p, x_q = _window(a, ties, order, count, over_hi, over_lo, chosen)
-    if not at_tie:
-        pivot = p
-        if pivot < 0:
-            pivot = ties[0]
-            for j in range(len(ties)):  # the kept tie with the least combined score
-                i = ties[j]
-                if chosen[i] and (
-                    not chosen[pivot]
-                    or _combine(c[i], a[i], lam) < _combine(c[pivot], a[pivot], lam)
-                ):
-                    pivot = i
-        mu_hi, mu_lo = _combine(c[pivot], a[pivot], lam)
+    # From here on λ is the float64 that is returned; the threshold is that of a tied weight.
+    lam = min(max(lam, low), high, 1e290)
+    pivot = p
+    if pivot < 0:
+        pivot = ties[0]
+        for j in range(len(ties)):  # the kept tie with the least combined score
+            i = ties[j]
+            if chosen[i] and (
+                not chosen[pivot]
+                or _combine(c[i], a[i], lam, 0.0) < _combine(c[pivot], a[pivot], lam, 0.0)
+            ):
+                pivot = i
+    mu_hi, mu_lo = _combine(c[pivot], a[pivot], lam, 0.0)
     for i in range(n):
         if chosen[i]:
             flags[index[i]] = 1
@@ -605,7 +610,7 @@ def least_kept(c, a, lam, flags):
     least_hi, least_lo = np.inf, 0.0
     for i in range(len(c)):
         if flags[i]:
-            s, t = _combine(c[i], a[i], lam)
+            s, t = _combine(c[i], a[i], lam, 0.0)
             if s < least_hi or (s == least_hi and t < least_lo):
                 least_hi, least_lo = s, t
     return least_hi, least_lo
@@ -616,7 +621,7 @@ def gap_terms(c, a, lam, mu_hi, mu_lo, flags, p, q, x_p, x_q):
     """Σ max(0, r) − x r over the given weights, r = c + λ a − μ in double-double; ≥ 0."""
     total = 0.0
     for i in range(len(c)):
-        s, t = _combine(c[i], a[i], lam)
+        s, t = _combine(c[i], a[i], lam, 0.0)
         r, _ = _add(s, t, -mu_hi, -mu_lo)
         x = 1.0 if flags[i] else 0.0
         if i == p:

@@ -92,6 +92,7 @@ def solve_highs(
             "small_matrix_value": _SMALLEST,
             "primal_feasibility_tolerance": wanted,
             "dual_feasibility_tolerance": wanted,
+            "ipm_optimality_tolerance": wanted,
         }
         if algorithm == "pdlp":
             options["pdlp_optimality_tolerance"] = wanted

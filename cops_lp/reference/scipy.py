@@ -82,6 +82,8 @@ def solve_scipy(
             "dual_feasibility_tolerance": wanted,
             "small_matrix_value": 1e-12,  # SciPy hands it through, or ignores it before 1.15
         }
+        if algorithm == "highs-ipm":
+            options["ipm_optimality_tolerance"] = wanted
         if seconds is not None:
             options["time_limit"] = float(seconds)
         some = len(lp.floors) > 0
