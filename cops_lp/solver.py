@@ -91,7 +91,8 @@ def solve_problem(
     floors = problem.floors
     mask = np.empty(problem.size, dtype=bool)
     try:
-        found = solve_relaxation(store, problem.keep, floors, mask)
+        wanted = np.stack((floors, np.zeros(len(floors))), axis=1)
+        found = solve_relaxation(store, problem.keep, wanted, mask)
     except NotFiniteError:
         problem.check_finite()
         raise SolverError(
@@ -122,6 +123,7 @@ def _finish(
     """Round the vertex and add up what mask and vertex hold."""
     floors = problem.floors
     f_scores = found.fractional_scores
+    kept_sums = found.kept_sums.sum(axis=1)
     slack = FLOOR_TOLERANCE * np.maximum(found.magnitudes[1:], np.abs(floors))
     # 1ᵀx = k and the fractional values are below 1 each, so their sum is the count to keep.
     chosen = assign_fractional(
@@ -129,12 +131,12 @@ def _finish(
         f_scores[0],
         f_scores[1:],
         round(float(found.values.sum())),
-        floors - found.kept_sums[1:],
+        floors - kept_sums[1:],
         slack,
     )
     mask[found.fractional] = chosen
-    totals = found.kept_sums + f_scores[:, chosen].sum(axis=1)
-    objective = float(found.kept_sums[0] + f_scores[0] @ found.values)
+    totals = kept_sums + f_scores[:, chosen].sum(axis=1)
+    objective = float(kept_sums[0] + f_scores[0] @ found.values)
     scale = found.magnitudes[0] + np.abs(f_scores[0]).sum()
     status = Status.OPTIMAL
     if not abs(found.gap) <= _GAP_TOLERANCE * scale:

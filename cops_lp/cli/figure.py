@@ -26,7 +26,7 @@ class Panel:
     ----------
     control : str
     curve : ndarray, shape (n, 2)
-        The optimal masks' shares (control, target), the control's rising.
+        Shares (control, target) that no mask exceeds both, the control's rising.
     levels : dict of float to ndarray of shape (2,)
         Those that the table shows, by what was asked of the control.
     singles : dict of str to ndarray of shape (2,)
@@ -57,12 +57,23 @@ def draw_trade_offs(target: str, panels: Sequence[Panel], subtitle: str) -> Figu
     -------
     matplotlib Figure
     """
-    figure = Figure(figsize=(4.9 * len(panels) + 0.4, 4.9), layout="constrained")
+    figure = Figure(figsize=(4.6 * len(panels) + 0.4, 4.7), layout="constrained")
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     low = min(points[1] for panel in panels for points in _points(panel))
     for axis, panel in zip(axes, panels, strict=True):
         _draw_panel(axis, panel, target, floor=low - 0.06)
     axes[0].set_ylabel(f"{_LABELS[target]} kept, of the most possible")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=len(handles) if len(panels) > 1 else 3,
+        fontsize=8.5,
+        frameon=False,
+        columnspacing=1.6,
+        handletextpad=0.5,
+    )
     figure.suptitle(
         f"What a mask keeps of two scores at once ({subtitle})",
         fontsize=12,
@@ -139,4 +150,3 @@ def _draw_panel(axis: Any, panel: Panel, target: str, floor: float) -> None:
     axis.set_title(f"{_LABELS[target]} with a floor on {_LABELS[panel.control]}", fontsize=10.5)
     axis.grid(color="#DDDDDD", linewidth=0.6, zorder=1)
     axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(loc="lower left", fontsize=8.5, frameon=False)

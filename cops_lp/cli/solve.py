@@ -56,7 +56,7 @@ def run_solve(
         refuse_input_as_output(output, target, controls)
         check_new_file(output, MASK_SUFFIXES, overwrite=force)
     problem = read_problem(target, controls, keep, retain, floors)
-    with working(f"solving for {problem.size:,} weights"):
+    with working(f"solving for {problem.size:,} weights (the very first time compiles)"):
         solution = problem.solve(threads=threads, raise_on_infeasible=False)
         if solution.status is Status.OPTIMAL and output is not None:
             write_mask(output, solution.mask, overwrite=force)

@@ -234,7 +234,7 @@ def _cells(row: _Row, ours: Solution, scale: float) -> tuple[str, ...]:
         return (name, row.outcome, *[""] * 7)
     times = (_seconds(solution.build_seconds), _seconds(solution.seconds), _times(solution, ours))
     if solution.status is not Status.OPTIMAL:
-        return (name, "infeasible", *[""] * 4, *times)
+        return (name, "infeasible", *[""] * 4, *times[:2], "")
     values = [f"{ours.objective:.8g}", f"{ours.bound:.8g}"]
     if solution is not ours:
         values = [f"{value:+.1e}" if value else "0" for value in _differences(row, ours, scale)]
@@ -278,6 +278,7 @@ def _payload(problem: Problem, rows: list[_Row], scale: float, agreed: bool) -> 
         "floors": dict(zip(problem.names, problem.floors, strict=True)),
         "tolerance": AGREEMENT,
         "agreed": agreed,
+        "compared": sum(row.outcome == "certified" for row in rows[1:]),
         "solvers": [_row_payload(row, ours, scale) for row in rows],
     }
 

@@ -8,20 +8,23 @@ latter inside the region is one of the former (docs/algorithm.md).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from ..kernels.two_score import sum_dd
 from ..problem import FLOOR_TOLERANCE
-from .exact import Vertex, solve_exact
-from .region import MARGIN, contains, dual_ray, guess_rays, widened_rays
-from .stores import Screened, Store
+from .exact import solve_exact
+from .region import MARGIN, contains, guess_rays, widened_rays
+from .stores import ArrayStore, Screened, Store
 
 __all__ = ["NotFiniteError", "Relaxation", "best_sum", "solve_relaxation"]
 
-_DIRECT = 1 << 14  # weights up to which no sample pays
-_SAMPLE = 1 << 14
+_DIRECT = 1 << 13  # weights up to which no sample pays
+_SAMPLE = (1 << 12, 1 << 17)  # least and most weights sampled at first
+_SHRINK = 4  # samples and open weights are sampled in turn when fewer by this factor
 _SPREADS = (4.0, 6.0, 10.0, 20.0)  # standard deviations, a round each
 _SEED = 20_210_712
 
@@ -34,9 +37,23 @@ class NotFiniteError(Exception):
 class Relaxation:
     """The relaxation's optimum over a whole store.
 
-    `kept_sums` and `magnitudes`, shape (1 + K,), are over the weights with x = 1;
-    `fractional` are flat indices with `values` and their scores `fractional_scores`
-    (1 + K, f); `near_*` are the open weights, x there, and their scores.
+    Attributes
+    ----------
+    feasible : bool
+        When False the rest describes the best mask of the control alone.
+    multipliers : ndarray of float64, shape (K,)
+    threshold : float
+    kept_sums : ndarray of float64, shape (1 + K, 2)
+        Each score's sum over the weights with x = 1, double-doubles.
+    magnitudes : ndarray of float64, shape (1 + K,)
+        The same of absolute scores.
+    fractional : ndarray of int64
+        Flat indices, ascending, where 0 < x < 1.
+    values, fractional_scores : ndarray of float64, shapes (f,) and (1 + K, f)
+    gap : float
+        Σ max(0, r) − x r + Σ λ_j (A_j x − b_j), r = s − μ.
+    passes, open_count : int
+        Reads of the whole store, and weights that the last one left open.
     """
 
     feasible: bool
@@ -47,16 +64,17 @@ class Relaxation:
     fractional: np.ndarray
     values: np.ndarray
     fractional_scores: np.ndarray
-    near_index: np.ndarray
-    near_kept: np.ndarray
-    near_scores: np.ndarray
     gap: float
     passes: int
     open_count: int
 
 
 def solve_relaxation(
-    store: Store, k: int, floors: np.ndarray, mask: np.ndarray | None
+    store: Store,
+    k: int,
+    floors: np.ndarray,
+    mask: np.ndarray,
+    magnitudes: np.ndarray | None = None,
 ) -> Relaxation:
     """Solve the relaxation over a store exactly.
 
@@ -64,14 +82,17 @@ def solve_relaxation(
     ----------
     store : Store
     k : int, 0 ≤ k ≤ d
-    floors : ndarray of float64, shape (K,)
-    mask : ndarray of bool, shape (d,), or None
-        Filled with x = 1 where given.
+    floors : ndarray of float64, shape (K, 2)
+        Double-doubles.
+    mask : ndarray of bool, shape (d,)
+        Filled with x = 1.
+    magnitudes : ndarray of float64, shape (K,), optional
+        Summed absolute controls of weights kept outside the store, for the tolerance of a
+        floor just above the attainable best.
 
     Returns
     -------
     Relaxation
-        Infeasible ones carry the control-only optimum's sums.
 
     Raises
     ------
@@ -79,52 +100,55 @@ def solve_relaxation(
 
     Notes
     -----
-    O(dK) a pass, one pass unless the guess fails; memory for the open weights only.
+    O(dK) a pass, one pass unless the guess fails; memory for the open weights only, which
+    are solved in the same way while they are many.
     """
     d, K = store.size, store.controls
+    if magnitudes is None:
+        magnitudes = np.zeros(K)
     if d <= _DIRECT:
-        return _solve_all(store, k, floors, mask)
-    scaling = None
-    rays = np.empty((0, K + 2))
-    passes = 0
-    vertex: Vertex | None = None
-    for round_, spread in enumerate(_SPREADS):
-        sample = _finite(store.gather(_sample_index(d, _SAMPLE << round_, round_)))
+        return _solve_all(store, k, floors, mask, magnitudes)
+    scaling: np.ndarray | None = None
+    rays: np.ndarray | None = None
+    found: Relaxation | None = None
+    for attempt, spread in enumerate(_SPREADS):
+        sample = _finite(store.gather(_sample_index(d, attempt)))
         if scaling is None:
             scaling = _exponents(sample)
-        sample = np.ldexp(sample, -scaling[:, None])
-        small_floors = np.ldexp(floors, -scaling[1:])
-        if vertex is None:
-            r = sample.shape[1]
-            rays = guess_rays(sample, k / d, small_floors * (r / d), spread)
+        previous, found = found, None
+        np.ldexp(sample, -scaling[:, None], out=sample)
+        if rays is None or previous is None:
+            expected = np.ldexp(floors[:, 0], -scaling[1:]) * (sample.shape[1] / d)
+            solve_sample = partial(_solve_sample, solver=_solver(sample.shape[1], d))
+            rays = guess_rays(sample, k / d, expected, spread, solve_sample)
         else:
-            rays = widened_rays(rays, sample, k / d, vertex, spread)
-        raw = rays.copy()
-        raw[:, :-1] = np.ldexp(rays[:, :-1], -scaling)
-        screened = store.screen(raw, MARGIN, mask)
-        passes += 1
+            rays = widened_rays(rays, sample, k / d, _scaled_ray(previous, scaling), spread)
+        screened = store.screen(_unscaled(rays, scaling), MARGIN, mask)
         left = k - screened.kept
         if not 0 <= left <= len(screened.index):
-            vertex = None  # the guess is wrong by more than its open weights can mend
+            continue  # wrong by more than the open weights can mend
+        if _outgrows(scaling, _finite(screened.scores)):
+            scaling = rays = None
             continue
-        open_scores = np.ldexp(_finite(screened.scores), -scaling[:, None])
-        sums = np.ldexp(screened.sums, -scaling[:, None])
-        magnitudes = np.ldexp(screened.magnitudes, -scaling)
-        if np.abs(open_scores).max(initial=0.0) > 2.0**400:
-            scaling = _exponents(screened.scores)
-            vertex = None
-            continue
-        rest = _difference(small_floors, sums[1:])
-        vertex = solve_exact(open_scores, left, rest, magnitudes[1:])
-        if not vertex.feasible:
-            if _proves_infeasible(store, k, floors):
-                return _relaxation(screened, open_scores, vertex, scaling, floors, passes + 1)
-            continue
-        if any(contains(rays, ray) for ray in _optimal_rays(vertex, open_scores, rays)):
-            if mask is not None:
-                mask[screened.index] = vertex.kept
-            return _relaxation(screened, open_scores, vertex, scaling, floors, passes)
-    return _solve_all(store, k, floors, mask, passes)
+        inner = ArrayStore(tuple(screened.scores))
+        inner_mask = np.empty(inner.size, dtype=bool)
+        found = _solver(inner.size, d)(
+            inner,
+            left,
+            _difference(floors, screened.sums[1:]),
+            inner_mask,
+            magnitudes + screened.magnitudes[1:],
+        )
+        if not found.feasible:
+            if _proves_infeasible(store, k, floors, magnitudes):
+                return _joined(screened, found, attempt + 2)
+        elif any(
+            contains(rays, ray)
+            for ray in _optimal_rays(found, screened.scores, inner_mask, rays, scaling)
+        ):
+            mask[screened.index] = inner_mask
+            return _joined(screened, found, attempt + 1)
+    return _solve_all(store, k, floors, mask, magnitudes, len(_SPREADS))
 
 
 def best_sum(store: Store, k: int) -> tuple[float, float] | None:
@@ -133,104 +157,157 @@ def best_sum(store: Store, k: int) -> tuple[float, float] | None:
     None when a score is not finite.
     """
     try:
-        found = solve_relaxation(store, k, np.empty(0), None)
+        found = solve_relaxation(store, k, np.empty((0, 2)), np.empty(store.size, dtype=bool))
     except NotFiniteError:
         return None
-    return float(found.kept_sums[0]), float(found.magnitudes[0])
+    return float(found.kept_sums[0, 0]), float(found.magnitudes[0])
 
 
 def _solve_all(
-    store: Store, k: int, floors: np.ndarray, mask: np.ndarray | None, passes: int = 0
+    store: Store,
+    k: int,
+    floors: np.ndarray,
+    mask: np.ndarray,
+    magnitudes: np.ndarray,
+    passes: int = 0,
 ) -> Relaxation:
     """Leave every weight open: for small problems, and where guesses keep failing."""
-    raw = _finite(store.gather(None))
-    scaling = _exponents(raw)
-    scores = np.ldexp(raw, -scaling[:, None])
-    K = store.controls
-    small_floors = np.zeros((K, 2))
-    small_floors[:, 0] = np.ldexp(floors, -scaling[1:])
-    vertex = solve_exact(scores, k, small_floors, np.zeros(K))
-    if mask is not None:
-        mask[:] = vertex.kept
-    screened = Screened(
-        0, np.zeros((1 + K, 2)), np.zeros(1 + K), np.arange(store.size), raw
+    scores = _finite(store.gather(None))
+    scaling = _exponents(scores)
+    np.ldexp(scores, -scaling[:, None], out=scores)
+    vertex = solve_exact(
+        scores,
+        k,
+        np.ldexp(floors, -scaling[1:, None]),
+        np.ldexp(magnitudes, -scaling[1:]),
     )
-    return _relaxation(screened, scores, vertex, scaling, floors, passes + 1)
+    mask[:] = vertex.kept
+    kept = scores[:, vertex.kept]
+    return Relaxation(
+        feasible=vertex.feasible,
+        multipliers=_ldexp(vertex.multipliers, scaling[0] - scaling[1:]),
+        threshold=float(_ldexp(sum(vertex.threshold), scaling[0])),
+        kept_sums=_ldexp(np.array([sum_dd(row) for row in kept]), scaling[:, None]),
+        magnitudes=_ldexp(np.abs(kept).sum(axis=1), scaling),
+        fractional=vertex.fractional,
+        values=vertex.values,
+        fractional_scores=_ldexp(scores[:, vertex.fractional], scaling[:, None]),
+        gap=float(_ldexp(vertex.complementarity + vertex.residual, scaling[0])),
+        passes=passes + 1,
+        open_count=store.size,
+    )
 
 
-def _relaxation(
-    screened: Screened,
-    open_scores: np.ndarray,
-    vertex: Vertex,
+def _joined(screened: Screened, inner: Relaxation, passes: int) -> Relaxation:
+    """The whole store's optimum from what was kept at once and the open weights' optimum."""
+    return replace(
+        inner,
+        kept_sums=_sum(screened.sums, inner.kept_sums),
+        magnitudes=screened.magnitudes + inner.magnitudes,
+        fractional=screened.index[inner.fractional],
+        passes=passes,
+        open_count=len(screened.index),
+    )
+
+
+def _optimal_rays(
+    found: Relaxation,
+    scores: np.ndarray,
+    kept: np.ndarray,
+    rays: np.ndarray,
     scaling: np.ndarray,
-    floors: np.ndarray,
-    passes: int,
-) -> Relaxation:
-    """Undo the scaling and add what was kept at once to what the open weights gave."""
-    kept = open_scores[:, vertex.kept]
-    open_sums = np.array([sum(sum_dd(row)) for row in kept])
-    magnitudes = np.array([np.abs(row).sum() for row in kept])
-    with np.errstate(over="ignore"):
-        multipliers = np.ldexp(vertex.multipliers, scaling[0] - scaling[1:])
-        return Relaxation(
-            feasible=vertex.feasible,
-            multipliers=multipliers,
-            threshold=float(np.ldexp(sum(vertex.threshold), scaling[0])),
-            kept_sums=screened.sums.sum(axis=1) + np.ldexp(open_sums, scaling),
-            magnitudes=screened.magnitudes + np.ldexp(magnitudes, scaling),
-            fractional=screened.index[vertex.fractional],
-            values=vertex.values,
-            fractional_scores=screened.scores[:, vertex.fractional],
-            near_index=screened.index,
-            near_kept=vertex.kept,
-            near_scores=screened.scores,
-            gap=float(np.ldexp(vertex.complementarity + vertex.residual, scaling[0])),
-            passes=passes,
-            open_count=len(screened.index),
-        )
+) -> list[np.ndarray]:
+    """Rays of one λ and thresholds that are optimal with it.
+
+    With no fractional weight these are all from the largest dropped to the least kept
+    combined score, or beyond where the open weights are all kept or all dropped.
+    """
+    ray = _scaled_ray(found, scaling)
+    if len(found.fractional):
+        return [ray]
+    weights = _unscaled(ray[None, :], scaling)[0, :-1]
+    combined = weights @ scores
+    least = combined[kept].min(initial=np.inf)
+    largest = combined[~kept].max(initial=-np.inf)
+    finite = rays[rays[:, 0] > 0.0]
+    candidates = [ray[-1], least, largest, *(finite[:, -1] / finite[:, 0])]
+    return [
+        np.concatenate((ray[:-1], [mu]))
+        for mu in candidates
+        if math.isfinite(mu) and largest <= mu <= least
+    ]
 
 
-def _optimal_rays(vertex: Vertex, scores: np.ndarray, rays: np.ndarray) -> list[np.ndarray]:
-    """Rays of one λ and the thresholds that are optimal with it: from the least kept to the
-    largest dropped combined score, or beyond the region where all or none is kept."""
-    out = [dual_ray(vertex)]
-    if len(vertex.fractional) == 0:
-        combined = scores[0] + vertex.multipliers @ scores[1:]
-        dropped = combined[~vertex.kept]
-        least = combined[vertex.kept].min(initial=np.inf)
-        largest = dropped.max(initial=-np.inf)
-        for edge in (least, largest):
-            if math.isfinite(edge):
-                out.append(dual_ray(vertex, float(edge)))
-        finite = rays[rays[:, 0] > 0.0]
-        for mu in finite[:, -1] / finite[:, 0]:
-            if largest <= mu <= least:
-                out.append(dual_ray(vertex, float(mu)))
-    return out
+def _scaled_ray(found: Relaxation, scaling: np.ndarray) -> np.ndarray:
+    """Dual point of an optimum as a ray in scaled units; λ = ∞ when it is infeasible."""
+    K = len(found.multipliers)
+    ray = np.empty(K + 2)
+    ray[0] = 1.0 if found.feasible else 0.0
+    if found.feasible:
+        ray[1:-1] = np.ldexp(found.multipliers, scaling[1:] - scaling[0])
+        ray[-1] = np.ldexp(found.threshold, -scaling[0])
+    else:
+        ray[1:-1] = 1.0
+        ray[-1] = np.ldexp(found.threshold, -scaling[0])
+    return ray
 
 
-def _proves_infeasible(store: Store, k: int, floors: np.ndarray) -> bool:
-    """Check the certificate y = 1 of one control with its exact attainable best."""
+def _unscaled(rays: np.ndarray, scaling: np.ndarray) -> np.ndarray:
+    """Rays whose forms on raw scores are those of `rays` on scaled scores."""
+    raw = rays.copy()
+    raw[:, :-1] = np.ldexp(rays[:, :-1], -scaling)
+    return raw
+
+
+def _solver(size: int, outer_size: int) -> Callable[..., Relaxation]:
+    """How to solve a part of a problem: by sampling again only if it is much smaller."""
+    return solve_relaxation if size * _SHRINK <= outer_size else _solve_all
+
+
+def _solve_sample(
+    sample: np.ndarray, k: int, floors: np.ndarray, solver: Callable[..., Relaxation]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ray of a sample's dual optimum, and where x = 1."""
+    store = ArrayStore(tuple(sample))
+    kept = np.empty(store.size, dtype=bool)
+    wanted = np.stack((floors, np.zeros(len(floors))), axis=1)
+    found = solver(store, k, wanted, kept, np.zeros(len(floors)))
+    return _scaled_ray(found, np.zeros(1 + store.controls, dtype=np.int64)), kept
+
+
+def _proves_infeasible(
+    store: Store, k: int, floors: np.ndarray, magnitudes: np.ndarray
+) -> bool:
+    """Check the certificate y = 1 of one control against its exact attainable best."""
     found = best_sum(store.control_store(0), k)
     if found is None:
         raise NotFiniteError
     best, magnitude = found
-    return bool(floors[0] - best > FLOOR_TOLERANCE * magnitude)
+    return bool(floors[0].sum() - best > FLOOR_TOLERANCE * (magnitudes[0] + magnitude))
 
 
 def _difference(floors: np.ndarray, sums: np.ndarray) -> np.ndarray:
-    """floors − sums as double-doubles; sums are such, both shape (K, 2) but floors (K,)."""
-    total = floors - sums[:, 0]
-    part = total - floors
-    error = (floors - (total - part)) + (-sums[:, 0] - part) - sums[:, 1]
+    """floors − sums; all double-doubles of shape (K, 2)."""
+    return _sum(floors, -sums)
+
+
+def _sum(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """x + y; all double-doubles of shape (n, 2)."""
+    total = x[:, 0] + y[:, 0]
+    part = total - x[:, 0]
+    error = (x[:, 0] - (total - part)) + (y[:, 0] - part) + (x[:, 1] + y[:, 1])
     high = total + error
     return np.stack((high, error - (high - total)), axis=1)
 
 
-def _sample_index(d: int, r: int, seed: int) -> np.ndarray:
-    """r indices, one at random in each of r equal strata; fixed by d and the seed."""
-    r = min(r, d)
-    offsets = np.random.default_rng(_SEED + seed).random(r)
+def _sample_index(d: int, attempt: int) -> np.ndarray:
+    """d^(2/3) indices at first, one at random in each of as many strata; fixed by d.
+
+    That balances the sample's problem, O(r), and the open weights', about d / √r.
+    """
+    least, most = _SAMPLE
+    r = min(min(max(int(d ** (2 / 3)), least), most) << attempt, d)
+    offsets = np.random.default_rng(_SEED + attempt).random(r)
     return np.minimum(((np.arange(r) + offsets) * (d / r)).astype(np.int64), d - 1)
 
 
@@ -238,6 +315,16 @@ def _exponents(scores: np.ndarray) -> np.ndarray:
     """Powers of two that bring each score's largest absolute value to about 1."""
     _, exponents = np.frexp(np.abs(scores).max(axis=1, initial=0.0))
     return np.clip(exponents, -1000, 1000)
+
+
+def _outgrows(scaling: np.ndarray, scores: np.ndarray) -> bool:
+    """Whether open weights are so far beyond the sample's range that products may overflow."""
+    return bool(np.any(_exponents(scores) > scaling + 400))
+
+
+def _ldexp(x: np.ndarray | float, exponents: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # an overflow shows in the result and fails its checks
+        return np.ldexp(x, exponents)
 
 
 def _finite(scores: np.ndarray) -> np.ndarray:

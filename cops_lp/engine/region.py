@@ -8,12 +8,14 @@ linear function of the ray, so what is positive (negative) at every ray is so on
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 
-from .exact import Vertex, solve_exact
+__all__ = ["MARGIN", "contains", "guess_rays", "widened_rays"]
 
-__all__ = ["MARGIN", "contains", "dual_ray", "guess_rays", "widened_rays"]
+SampleSolver: TypeAlias = Callable[[np.ndarray, int, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 MARGIN = 1e-12
 """Relative margin of the screening. It covers the rounding of its few products and sums
@@ -23,19 +25,9 @@ _RESIDUAL = 1e-13
 _FEW = 16.0  # sampled weights on one side of the threshold below which a spread means nothing
 
 
-def dual_ray(vertex: Vertex, threshold: float | None = None) -> np.ndarray:
-    """Ray of a vertex's dual point, or of λ = ∞ when the floors cannot be met."""
-    mu = sum(vertex.threshold) if threshold is None else threshold
-    K = len(vertex.multipliers)
-    ray = np.empty(K + 2)
-    if vertex.feasible:
-        ray[0], ray[1:-1], ray[-1] = 1.0, vertex.multipliers, mu
-    else:
-        ray[0], ray[1:-1], ray[-1] = 0.0, np.isinf(vertex.multipliers), mu
-    return ray
-
-
-def guess_rays(sample: np.ndarray, share: float, floors: np.ndarray, spread: float) -> np.ndarray:
+def guess_rays(
+    sample: np.ndarray, share: float, floors: np.ndarray, spread: float, solve: SampleSolver
+) -> np.ndarray:
     """Rays around the dual optimum of a sample, at right-hand sides pushed both ways.
 
     Parameters
@@ -48,6 +40,9 @@ def guess_rays(sample: np.ndarray, share: float, floors: np.ndarray, spread: flo
         Floors scaled to the sample, b r / d.
     spread : float
         By how many standard deviations of the sampled sums to push.
+    solve : callable
+        (sample, k, floors) to the ray of the sample's dual optimum (λ = ∞ where the floors
+        cannot be met) and where x = 1.
 
     Returns
     -------
@@ -71,9 +66,9 @@ def guess_rays(sample: np.ndarray, share: float, floors: np.ndarray, spread: flo
         k = r - _FEW
     k = min(max(k, 0.0), float(r))
     target = np.concatenate(([k], floors * scale))
-    center = _solve(sample, target)
-    rays = [dual_ray(center)]
-    w = np.vstack((np.ones(r), sample[1:])) * center.kept
+    center, kept = solve(sample, min(max(round(k), 0), r), target[1:])
+    rays = [center]
+    w = np.vstack((np.ones(r), sample[1:])) * kept
     unit = w.std(axis=1)
     unit[unit == 0.0] = 1.0
     covariance = np.atleast_2d(np.cov(w / unit[:, None]))
@@ -83,7 +78,12 @@ def guess_rays(sample: np.ndarray, share: float, floors: np.ndarray, spread: flo
         for sign in (1.0, -1.0):
             pushed = target + sign * push
             pushed[0] += math.copysign(1.0, pushed[0] - k)  # k is whole: round outwards
-            rays.append(_pushed_ray(sample, pushed))
+            if round(pushed[0]) <= 0:
+                rays.append(_infinite(K, 1.0))
+            elif round(pushed[0]) >= r:
+                rays.append(_infinite(K, -1.0))
+            else:
+                rays.append(solve(sample, round(pushed[0]), pushed[1:])[0])
     if few:
         rays.append(_infinite(K, 1.0))
     if rest_few:
@@ -92,14 +92,13 @@ def guess_rays(sample: np.ndarray, share: float, floors: np.ndarray, spread: flo
 
 
 def widened_rays(
-    rays: np.ndarray, sample: np.ndarray, share: float, vertex: Vertex, spread: float
+    rays: np.ndarray, sample: np.ndarray, share: float, ray: np.ndarray, spread: float
 ) -> np.ndarray:
     """Add to a region that failed the point its reduced problem ended in, and room around it.
 
     Room means the sample's thresholds of that point's combined score at k pushed both ways.
     """
     r = sample.shape[1]
-    ray = dual_ray(vertex)
     combined = ray[:-1] @ sample
     ordered = np.sort(combined)[::-1]
     k = share * r
@@ -135,22 +134,6 @@ def contains(rays: np.ndarray, ray: np.ndarray) -> bool:
     # Rays have entries up to 1 in these units: measured against the mass of the combination.
     residual = np.abs(matrix @ combination - wanted / weight).max()
     return bool(residual <= _RESIDUAL * max(combination.sum(), 1e-300))
-
-
-def _solve(sample: np.ndarray, target: np.ndarray) -> Vertex:
-    k = min(max(round(target[0]), 0), sample.shape[1])
-    floors = np.zeros((len(target) - 1, 2))
-    floors[:, 0] = target[1:]
-    return solve_exact(sample, k, floors)
-
-
-def _pushed_ray(sample: np.ndarray, target: np.ndarray) -> np.ndarray:
-    K = len(target) - 1
-    if round(target[0]) <= 0:
-        return _infinite(K, 1.0)
-    if round(target[0]) >= sample.shape[1]:
-        return _infinite(K, -1.0)
-    return dual_ray(_solve(sample, target))
 
 
 def _infinite(K: int, sign: float) -> np.ndarray:

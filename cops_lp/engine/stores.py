@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ..kernels.screening import OPEN, screen_block
+from ..kernels.screening import KEPT, OPEN, screen_block
 
 __all__ = ["ArrayStore", "Screened", "Store"]
 
@@ -48,10 +48,10 @@ class Store(Protocol):
         """Scores at the given flat indices (all when None); float64, shape (1 + K, n)."""
         ...
 
-    def screen(self, rays: np.ndarray, margin: float, mask: np.ndarray | None) -> Screened:
+    def screen(self, rays: np.ndarray, margin: float, mask: np.ndarray) -> Screened:
         """Decide every weight whose side is the same at all rays; one read of the scores.
 
-        Where `mask` (bool, shape (size,)) is given, decided weights are written to it.
+        `mask` (bool, shape (size,)) becomes True where a weight is kept.
         """
         ...
 
@@ -87,13 +87,13 @@ class ArrayStore:
             row[:] = flat[:] if index is None else flat[index]
         return out
 
-    def screen(self, rays: np.ndarray, margin: float, mask: np.ndarray | None) -> Screened:
+    def screen(self, rays: np.ndarray, margin: float, mask: np.ndarray) -> Screened:
         rays = np.ascontiguousarray(rays, dtype=np.float64)
         reach = np.abs(rays).max(axis=0)
         step = _BLOCK * _CHUNK
         starts = range(0, self.size, step)
 
-        def run(start: int) -> list[_Block]:
+        def run(start: int) -> _Chunk:
             return self._screen_chunk(start, min(start + step, self.size), rays, reach, margin, mask)
 
         if self._threads > 1 and len(starts) > 1:
@@ -101,14 +101,23 @@ class ArrayStore:
                 chunks = list(pool.map(run, starts))
         else:
             chunks = [run(start) for start in starts]
-        blocks = [block for chunk in chunks for block in chunk]
-        sums = np.stack([block.sums for block in blocks])
+        sums = np.concatenate([chunk.sums for chunk in chunks])
+        kept = sum(chunk.kept for chunk in chunks)
+        n = sum(len(chunk.index) for chunk in chunks)
+        index = np.empty(n, dtype=np.int64)
+        scores = np.empty((1 + self.controls, n))
+        while chunks:  # from the last, each freed at once: no second copy of the open weights
+            chunk = chunks.pop()
+            m = n - len(chunk.index)
+            index[m:n] = chunk.index
+            scores[:, m:n] = chunk.scores
+            n = m
         return Screened(
-            kept=sum(block.kept for block in blocks),
+            kept=kept,
             sums=np.array([_sum(sums[:, :2, j]) for j in range(1 + self.controls)]),
             magnitudes=sums[:, 2].sum(axis=0),
-            index=np.concatenate([block.index for block in blocks]),
-            scores=np.concatenate([block.scores for block in blocks], axis=1),
+            index=index,
+            scores=scores,
         )
 
     def _screen_chunk(
@@ -118,28 +127,31 @@ class ArrayStore:
         rays: np.ndarray,
         reach: np.ndarray,
         margin: float,
-        mask: np.ndarray | None,
-    ) -> list[_Block]:
+        mask: np.ndarray,
+    ) -> _Chunk:
         rows = np.empty((1 + self.controls, _BLOCK))
         work = np.empty((3, _BLOCK))
         state = np.empty(_BLOCK, dtype=np.uint8)
-        blocks = []
+        kept = 0
+        sums, index, opened = [], [], []
         for begin in range(start, stop, _BLOCK):
             n = min(_BLOCK, stop - begin)
             scores = rows[:, :n]
             for row, flat in zip(scores, self._flat, strict=True):
                 row[:] = flat[begin : begin + n]
-            sums = np.empty((3, 1 + self.controls))
-            kept, _ = screen_block(scores, rays, reach, margin, work, state[:n], sums)
-            index = np.flatnonzero(state[:n] == OPEN)
-            blocks.append(_Block(kept, sums, index + begin, scores[:, index]))
-            if mask is not None:
-                mask[begin : begin + n] = state[:n] == 1
-        return blocks
+            sums.append(np.empty((3, 1 + self.controls)))
+            kept += screen_block(scores, rays, reach, margin, work, state[:n], sums[-1])
+            found = np.flatnonzero(state[:n] == OPEN)
+            index.append(found + begin)
+            opened.append(scores[:, found])
+            mask[begin : begin + n] = state[:n] == KEPT
+        return _Chunk(
+            kept, np.stack(sums), np.concatenate(index), np.concatenate(opened, axis=1)
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class _Block:
+class _Chunk:
     kept: int
     sums: np.ndarray
     index: np.ndarray

@@ -107,7 +107,8 @@ def screen_block(scores, rays, reach, margin, work, state, sums):
 
     Returns
     -------
-    kept, opened : int
+    int
+        How many are kept.
 
     Notes
     -----
@@ -116,11 +117,10 @@ def screen_block(scores, rays, reach, margin, work, state, sums):
     """
     n = scores.shape[1]
     _classify(scores, rays, reach, margin, work[0, :n], work[1, :n], work[2, :n], state)
-    kept = opened = 0
+    kept = 0
     for i in range(n):
         kept += state[i] == 1
-        opened += state[i] == 2
     for j in range(scores.shape[0]):
         sums[0, j], sums[1, j] = _sum_kept(scores[j], state)
         sums[2, j] = _magnitude_kept(scores[j], state)
-    return kept, opened
+    return kept
