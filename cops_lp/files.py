@@ -257,7 +257,9 @@ def new_file(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterat
 
 def _refuse_existing(path: Path, overwrite: bool) -> None:
     if path.exists() and not overwrite:
-        raise ProblemError(f"{path}: already exists; --force (overwrite=True in Python) replaces it")
+        raise ProblemError(
+            f"{path}: already exists; --force (overwrite=True in Python) replaces it"
+        )
 
 
 def _sync_folder(folder: Path) -> None:

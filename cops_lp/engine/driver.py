@@ -73,7 +73,7 @@ def solve_relaxation(
     store: Store,
     k: int,
     floors: np.ndarray,
-    mask: np.ndarray,
+    mask: np.ndarray | None,
     magnitudes: np.ndarray | None = None,
 ) -> Relaxation:
     """Solve the relaxation over a store exactly.
@@ -84,8 +84,8 @@ def solve_relaxation(
     k : int, 0 ≤ k ≤ d
     floors : ndarray of float64, shape (K, 2)
         Double-doubles.
-    mask : ndarray of bool, shape (d,)
-        Filled with x = 1.
+    mask : ndarray of bool, shape (d,), or None
+        Filled with x = 1 where given.
     magnitudes : ndarray of float64, shape (K,), optional
         Summed absolute controls of weights kept outside the store, for the tolerance of a
         floor just above the attainable best.
@@ -146,7 +146,8 @@ def solve_relaxation(
             contains(rays, ray)
             for ray in _optimal_rays(found, screened.scores, inner_mask, rays, scaling)
         ):
-            mask[screened.index] = inner_mask
+            if mask is not None:
+                mask[screened.index] = inner_mask
             return _joined(screened, found, attempt + 1)
     return _solve_all(store, k, floors, mask, magnitudes, len(_SPREADS))
 
@@ -157,7 +158,7 @@ def best_sum(store: Store, k: int) -> tuple[float, float] | None:
     None when a score is not finite.
     """
     try:
-        found = solve_relaxation(store, k, np.empty((0, 2)), np.empty(store.size, dtype=bool))
+        found = solve_relaxation(store, k, np.empty((0, 2)), None)
     except NotFiniteError:
         return None
     return float(found.kept_sums[0, 0]), float(found.magnitudes[0])
@@ -167,7 +168,7 @@ def _solve_all(
     store: Store,
     k: int,
     floors: np.ndarray,
-    mask: np.ndarray,
+    mask: np.ndarray | None,
     magnitudes: np.ndarray,
     passes: int = 0,
 ) -> Relaxation:
@@ -181,7 +182,8 @@ def _solve_all(
         np.ldexp(floors, -scaling[1:, None]),
         np.ldexp(magnitudes, -scaling[1:]),
     )
-    mask[:] = vertex.kept
+    if mask is not None:
+        mask[:] = vertex.kept
     kept = scores[:, vertex.kept]
     return Relaxation(
         feasible=vertex.feasible,
@@ -226,7 +228,9 @@ def _optimal_rays(
     if len(found.fractional):
         return [ray]
     weights = _unscaled(ray[None, :], scaling)[0, :-1]
-    combined = weights @ scores
+    combined = np.zeros(scores.shape[1])
+    for weight, row in zip(weights, scores, strict=True):
+        combined += np.multiply(row, weight, dtype=np.float64)
     least = combined[kept].min(initial=np.inf)
     largest = combined[~kept].max(initial=-np.inf)
     finite = rays[rays[:, 0] > 0.0]
@@ -313,7 +317,8 @@ def _sample_index(d: int, attempt: int) -> np.ndarray:
 
 def _exponents(scores: np.ndarray) -> np.ndarray:
     """Powers of two that bring each score's largest absolute value to about 1."""
-    _, exponents = np.frexp(np.abs(scores).max(axis=1, initial=0.0))
+    largest = np.maximum(scores.max(axis=1, initial=0.0), -scores.min(axis=1, initial=0.0))
+    _, exponents = np.frexp(largest.astype(np.float64))
     return np.clip(exponents, -1000, 1000)
 
 

@@ -23,8 +23,8 @@ class Screened:
     """What one screening pass found.
 
     `kept` counts the weights kept; `sums`, shape (1 + K, 2), are their scores' sums as
-    double-doubles, `magnitudes`, shape (1 + K,), those of the absolute scores; `index` (ascending) and `scores` (1 + K, n), float64, are the open
-    weights.
+    double-doubles, `magnitudes`, shape (1 + K,), those of the absolute scores; `index` (ascending) and `scores` (1 + K, n), float32 or
+    float64, are the open weights.
     """
 
     kept: int
@@ -48,10 +48,10 @@ class Store(Protocol):
         """Scores at the given flat indices (all when None); float64, shape (1 + K, n)."""
         ...
 
-    def screen(self, rays: np.ndarray, margin: float, mask: np.ndarray) -> Screened:
+    def screen(self, rays: np.ndarray, margin: float, mask: np.ndarray | None) -> Screened:
         """Decide every weight whose side is the same at all rays; one read of the scores.
 
-        `mask` (bool, shape (size,)) becomes True where a weight is kept.
+        `mask` (bool, shape (size,)), where given, becomes True where a weight is kept.
         """
         ...
 
@@ -72,6 +72,9 @@ class ArrayStore:
         self.controls = len(scores) - 1
         self._scores = scores
         self._threads = threads
+        # Open weights are copied: in single precision where that holds every score exactly.
+        single = all(_fits_single(score.dtype) for score in scores)
+        self._dtype = np.dtype(np.float32 if single else np.float64)
         # A contiguous array is a flat view; others are walked in C order by their iterator.
         self._flat = [
             score.reshape(-1) if score.flags.c_contiguous else score.flat for score in scores
@@ -87,7 +90,7 @@ class ArrayStore:
             row[:] = flat[:] if index is None else flat[index]
         return out
 
-    def screen(self, rays: np.ndarray, margin: float, mask: np.ndarray) -> Screened:
+    def screen(self, rays: np.ndarray, margin: float, mask: np.ndarray | None) -> Screened:
         rays = np.ascontiguousarray(rays, dtype=np.float64)
         reach = np.abs(rays).max(axis=0)
         step = _BLOCK * _CHUNK
@@ -105,11 +108,12 @@ class ArrayStore:
         kept = sum(chunk.kept for chunk in chunks)
         n = sum(len(chunk.index) for chunk in chunks)
         index = np.empty(n, dtype=np.int64)
-        scores = np.empty((1 + self.controls, n))
+        scores = np.empty((1 + self.controls, n), dtype=self._dtype)
         while chunks:  # from the last, each freed at once: no second copy of the open weights
             chunk = chunks.pop()
             m = n - len(chunk.index)
             index[m:n] = chunk.index
+            index[m:n] += chunk.start
             scores[:, m:n] = chunk.scores
             n = m
         return Screened(
@@ -127,7 +131,7 @@ class ArrayStore:
         rays: np.ndarray,
         reach: np.ndarray,
         margin: float,
-        mask: np.ndarray,
+        mask: np.ndarray | None,
     ) -> _Chunk:
         rows = np.empty((1 + self.controls, _BLOCK))
         work = np.empty((3, _BLOCK))
@@ -142,20 +146,26 @@ class ArrayStore:
             sums.append(np.empty((3, 1 + self.controls)))
             kept += screen_block(scores, rays, reach, margin, work, state[:n], sums[-1])
             found = np.flatnonzero(state[:n] == OPEN)
-            index.append(found + begin)
-            opened.append(scores[:, found])
-            mask[begin : begin + n] = state[:n] == KEPT
+            index.append((found + (begin - start)).astype(np.int32))
+            opened.append(scores[:, found].astype(self._dtype))
+            if mask is not None:
+                mask[begin : begin + n] = state[:n] == KEPT
         return _Chunk(
-            kept, np.stack(sums), np.concatenate(index), np.concatenate(opened, axis=1)
+            start, kept, np.stack(sums), np.concatenate(index), np.concatenate(opened, axis=1)
         )
 
 
 @dataclass(frozen=True, slots=True)
 class _Chunk:
+    start: int
     kept: int
     sums: np.ndarray
     index: np.ndarray
     scores: np.ndarray
+
+
+def _fits_single(dtype: np.dtype) -> bool:
+    return dtype.itemsize <= (2 if dtype.kind in "iub" else 4)
 
 
 def _sum(parts: np.ndarray) -> tuple[float, float]:
