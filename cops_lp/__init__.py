@@ -33,7 +33,21 @@ _PUBLIC = {
     "solve": "solver",
 }
 
-__all__ = ["__version__", *sorted(_PUBLIC)]
+__all__ = [
+    "Certificate",
+    "CopsError",
+    "InfeasibleError",
+    "MissingDependencyError",
+    "Problem",
+    "ProblemError",
+    "Solution",
+    "SolverError",
+    "Status",
+    "__version__",
+    "certify",
+    "sample_scores",
+    "solve",
+]
 
 if TYPE_CHECKING:
     from .certificate import Certificate, certify

@@ -193,7 +193,7 @@ def _two_product(a: Any, b: Any) -> tuple[Any, Any]:
 
 
 def _combined(scores: np.ndarray, multipliers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """s = c + Aᵀλ as normalized double-doubles; scores has shape (1 + K, n)."""
+    """S = c + Aᵀλ as normalized double-doubles; scores has shape (1 + K, n)."""
     high, low = scores[0], np.zeros(scores.shape[1])
     for weight, row in zip(multipliers, scores[1:], strict=True):
         p, e = _two_product(np.float64(weight), row)
@@ -416,9 +416,7 @@ def _check_retained(problem: Problem) -> Check:
     """Floors from `retain` against top-k sums of the judge's own."""
     assert problem.retain is not None
     worst = 0.0
-    for share, floor, control in zip(
-        problem.retain, problem.floors, problem.controls, strict=True
-    ):
+    for share, floor, control in zip(problem.retain, problem.floors, problem.controls, strict=True):
         top, scale = _top_sum(control.reshape(-1).astype(np.float64), problem.keep)
         worst = max(worst, _ratio1(abs(floor - share * top.value()), scale))
     return Check(
@@ -451,7 +449,8 @@ def _judge_infeasible(problem: Problem, solution: Solution) -> Certificate:
         row = np.ldexp(control.reshape(-1).astype(np.float64), -exponent)
         combined += weight * row
         magnitude += np.abs(weight * row)
-    best = np.argpartition(-combined, problem.keep - 1)[: problem.keep] if problem.keep else []
+    k = problem.keep
+    best = np.argpartition(-combined, k - 1)[:k] if k else np.empty(0, dtype=np.int64)
     total = _ExactSum()
     total.add(combined[best])
     top = total.value()
@@ -465,7 +464,7 @@ def _judge_infeasible(problem: Problem, solution: Solution) -> Certificate:
                 "yᵀb > T_k(Aᵀy)",
                 0.0 if excess > 1e-13 * scale else 1.0,
                 0.0,
-                f"0 when it holds beyond rounding; excess {_ratio1(excess, scale):.3g} of the scale",
+                f"0 when it holds beyond rounding; excess {_ratio1(excess, scale):.3g}",
             ),
         ),
     )

@@ -229,8 +229,8 @@ class Problem:
             self.target,
             dict(zip(self.names, self.controls, strict=True)),
             keep=self.keep if keep is None else keep,
-            retain=retain,  # type: ignore[arg-type]
-            floors=floors,  # type: ignore[arg-type]
+            retain=retain,
+            floors=floors,
         )
         other._state = self._state
         return other
@@ -337,7 +337,7 @@ def _count(keep: Keep, size: int) -> int:
             share = math.nan
         else:
             try:
-                share = float(keep)  # type: ignore[arg-type]
+                share = float(keep)
             except (TypeError, ValueError):
                 share = math.nan
         if not 0.0 <= share <= 1.0:
@@ -346,7 +346,9 @@ def _count(keep: Keep, size: int) -> int:
             ) from None
         return round(share * size)
     if not 0 <= count <= size:
-        raise ProblemError(f"keep is {count}; wanted a count from 0 to {size}, the number of weights")
+        raise ProblemError(
+            f"keep is {count}; wanted a count from 0 to {size}, the number of weights"
+        )
     return count
 
 

@@ -114,7 +114,7 @@ class Solution:
 
     @property
     def integer_gap(self) -> float:
-        """bound − mask_objective: no mask that meets the floors is better by more than this.
+        """Bound less mask_objective: no mask that meets the floors is better by more than this.
 
         Can be negative only where the mask falls short of a floor.
         """
@@ -122,7 +122,7 @@ class Solution:
 
     @property
     def relative_gap(self) -> float:
-        """`gap` over the larger of \\|objective\\| and \\|bound\\|; 0 when the gap is 0."""
+        """`gap` over the larger absolute value of objective and bound; 0 when the gap is 0."""
         scale = max(abs(self.objective), abs(self.bound))
         return self.gap / scale if self.gap != 0.0 else 0.0
 

@@ -49,7 +49,8 @@ def solve(
     Returns
     -------
     Solution
-        ``solution.mask`` has exactly k True; ties at the threshold go to the lowest index.
+        ``solution.mask`` has exactly k True. Ties at the threshold go to the lowest index
+        among weights that are equal in every score.
 
     Raises
     ------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,7 @@ _PEERS: dict[str, tuple[str, dict[str, str]]] = {
     "CVXPY Clarabel": ("cvxpy", {"solver": "CLARABEL"}),
     "CVXPY HiGHS": ("cvxpy", {"solver": "HIGHS"}),
 }
+_LONGEST_NOTE = 240
 _PRIMAL_CHECKS = ("0 ≤ x ≤ 1", "1ᵀx = k", "A x ≥ b")
 
 
@@ -131,7 +133,8 @@ def _solve_peer(name: str, problem: Problem, time_limit: float) -> _Row:
     except MissingDependencyError as error:
         return _Row(name, "missing", str(error))
     except (CopsError, OSError, MemoryError) as error:
-        return _Row(name, "failed", str(error) or type(error).__name__)
+        note = textwrap.shorten(str(error) or type(error).__name__, _LONGEST_NOTE)
+        return _Row(name, "failed", note)
     if solution.status is Status.TIME_LIMIT:
         return _Row(name, "timed out", f"not done after {solution.seconds:.3g} s")
     if solution.status is Status.NUMERICAL_ERROR:

@@ -279,9 +279,7 @@ def _solve_sample(
     return _scaled_ray(found, np.zeros(1 + store.controls, dtype=np.int64)), kept
 
 
-def _proves_infeasible(
-    store: Store, k: int, floors: np.ndarray, magnitudes: np.ndarray
-) -> bool:
+def _proves_infeasible(store: Store, k: int, floors: np.ndarray, magnitudes: np.ndarray) -> bool:
     """Check the certificate y = 1 of one control against its exact attainable best."""
     found = best_sum(store.control_store(0), k)
     if found is None:
@@ -291,12 +289,12 @@ def _proves_infeasible(
 
 
 def _difference(floors: np.ndarray, sums: np.ndarray) -> np.ndarray:
-    """floors − sums; all double-doubles of shape (K, 2)."""
+    """Floors − sums; all double-doubles of shape (K, 2)."""
     return _sum(floors, -sums)
 
 
 def _sum(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """x + y; all double-doubles of shape (n, 2)."""
+    """X + y; all double-doubles of shape (n, 2)."""
     total = x[:, 0] + y[:, 0]
     part = total - x[:, 0]
     error = (x[:, 0] - (total - part)) + (y[:, 0] - part) + (x[:, 1] + y[:, 1])
@@ -319,7 +317,7 @@ def _exponents(scores: np.ndarray) -> np.ndarray:
     """Powers of two that bring each score's largest absolute value to about 1."""
     largest = np.maximum(scores.max(axis=1, initial=0.0), -scores.min(axis=1, initial=0.0))
     _, exponents = np.frexp(largest.astype(np.float64))
-    return np.clip(exponents, -1000, 1000)
+    return np.asarray(np.clip(exponents, -1000, 1000))
 
 
 def _outgrows(scaling: np.ndarray, scores: np.ndarray) -> bool:
@@ -329,7 +327,7 @@ def _outgrows(scaling: np.ndarray, scores: np.ndarray) -> bool:
 
 def _ldexp(x: np.ndarray | float, exponents: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):  # an overflow shows in the result and fails its checks
-        return np.ldexp(x, exponents)
+        return np.asarray(np.ldexp(x, exponents))
 
 
 def _finite(scores: np.ndarray) -> np.ndarray:

@@ -86,7 +86,13 @@ def solve_exact(
     if len(floors) == 0:
         threshold = kernel.top_k(c, k, flags)
         return Vertex(
-            True, np.empty(0), (threshold, 0.0), flags.view(bool), _NO_INDEX, _NO_VALUES, floors[:, 0]
+            True,
+            np.empty(0),
+            (threshold, 0.0),
+            flags.view(bool),
+            _NO_INDEX,
+            _NO_VALUES,
+            floors[:, 0],
         )
     a = scores[1]
     hi, lo = floors[0]
@@ -156,12 +162,12 @@ def _settle(
 def _forced(
     scores: np.ndarray, k: int, floors: np.ndarray, magnitudes: np.ndarray | None
 ) -> Vertex:
-    """k = 0 or k = n leave one mask; any threshold below or above all scores proves it."""
+    """K = 0 or k = n leave one mask; any threshold below or above all scores proves it."""
     n = scores.shape[1]
     K = len(floors)
     kept = np.full(n, k > 0)
     reached = np.array([kernel.sum_dd(row) for row in scores[1:]]).reshape(K, 2) if k else 0.0
-    slack = 0.0
+    slack: np.ndarray | float = 0.0
     if magnitudes is not None:
         slack = FLOOR_TOLERANCE * (magnitudes + (np.abs(scores[1:]).sum(axis=1) if k else 0.0))
     feasible = bool(np.all((floors - reached).sum(axis=1) <= slack))

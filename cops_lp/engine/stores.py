@@ -97,7 +97,9 @@ class ArrayStore:
         starts = range(0, self.size, step)
 
         def run(start: int) -> _Chunk:
-            return self._screen_chunk(start, min(start + step, self.size), rays, reach, margin, mask)
+            return self._screen_chunk(
+                start, min(start + step, self.size), rays, reach, margin, mask
+            )
 
         if self._threads > 1 and len(starts) > 1:
             with ThreadPoolExecutor(self._threads) as pool:

@@ -75,7 +75,7 @@ def _divide(a_hi, a_lo, b_hi, b_lo):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _combine(c, a, lam, lam_lo):
-    """c + (lam + lam_lo) a as a double-double."""
+    """C + (lam + lam_lo) a as a double-double."""
     p, e = _two_prod(lam, a)
     s, f = _two_sum(c, p)
     f += e + lam_lo * a
@@ -203,7 +203,7 @@ def _tied(side):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _choose(side, ties, order, first, count, flags):
-    """flags = above, plus `count` of the ties from position `first` of their order on."""
+    """Flags = above, plus `count` of the ties from position `first` of their order on."""
     for i in range(len(side)):
         flags[i] = side[i] == 2
     for j in range(first, first + count):
