@@ -50,7 +50,7 @@ def assign_fractional(
     best: tuple[int, ...] = ()
     for subset in combinations(range(f), count):
         kept = list(subset)
-        lack = _lack(need - A[:, kept].sum(axis=1), slack)
+        lack = float(_lack(need - A[:, kept].sum(axis=1), slack))
         rank = (lack, -float(c[kept].sum()))
         if rank < best_rank:
             best_rank, best = rank, subset
@@ -87,7 +87,7 @@ def repair_by_swaps(
     kept = kept.copy()
     need = need.astype(np.float64)
     for _ in range(_MOST_SWAPS):
-        lack = _lack(need, slack)
+        lack = float(_lack(need, slack))
         if lack == 0.0:
             break
         out, into = np.flatnonzero(kept), np.flatnonzero(~kept)
@@ -105,9 +105,8 @@ def repair_by_swaps(
     return kept
 
 
-def _lack(need: np.ndarray, slack: np.ndarray) -> np.ndarray | float:
+def _lack(need: np.ndarray, slack: np.ndarray) -> np.ndarray:
     """Sum of the lacks, each over its slack so that scaling a score changes no choice."""
     slack = slack.reshape((-1,) + (1,) * (need.ndim - 1))
     unit = np.where(slack > 0.0, slack, 1.0)
-    lack = np.where(need > slack, need / unit, 0.0).sum(axis=0)
-    return float(lack) if lack.ndim == 0 else lack
+    return np.asarray(np.where(need > slack, need / unit, 0.0).sum(axis=0))

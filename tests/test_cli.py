@@ -557,7 +557,8 @@ def test_each_outcome_is_a_row(
     assert "pip install 'cops-lp[reference]'" in " ".join(text.split())
     assert "failed" in rows["HiGHS PDLP"]
     assert "HiGHS PDLP: the child crashed x" in text
-    assert "x […]" in text
+    assert "x …" in " ".join(text.split())
+    assert text.count("x ") < 240
     assert "\n  rejected " in text
     assert "SciPy HiGHS: rejected by the judge, who asks for 1e-12: mask count" in text
     assert "failed" in rows["CVXPY Clarabel"]

@@ -133,7 +133,7 @@ def _solve_peer(name: str, problem: Problem, time_limit: float) -> _Row:
     except MissingDependencyError as error:
         return _Row(name, "missing", str(error))
     except (CopsError, OSError, MemoryError) as error:
-        note = textwrap.shorten(str(error) or type(error).__name__, _LONGEST_NOTE)
+        note = textwrap.shorten(str(error) or type(error).__name__, _LONGEST_NOTE, placeholder=" …")
         return _Row(name, "failed", note)
     if solution.status is Status.TIME_LIMIT:
         return _Row(name, "timed out", f"not done after {solution.seconds:.3g} s")

@@ -23,8 +23,8 @@ class Screened:
     """What one screening pass found.
 
     `kept` counts the weights kept; `sums`, shape (1 + K, 2), are their scores' sums as
-    double-doubles, `magnitudes`, shape (1 + K,), those of the absolute scores; `index` (ascending) and `scores` (1 + K, n), float32 or
-    float64, are the open weights.
+    double-doubles, `magnitudes`, shape (1 + K,), those of the absolute scores; `index`
+    (ascending) and `scores` (1 + K, n), float32 or float64, are the open weights.
     """
 
     kept: int
@@ -81,9 +81,11 @@ class ArrayStore:
         ]
 
     def control_store(self, j: int) -> ArrayStore:
+        """See :meth:`Store.control_store`."""
         return ArrayStore((self._scores[1 + j],), self._threads)
 
     def gather(self, index: np.ndarray | None) -> np.ndarray:
+        """See :meth:`Store.gather`."""
         n = self.size if index is None else len(index)
         out = np.empty((1 + self.controls, n))
         for row, flat in zip(out, self._flat, strict=True):
@@ -91,6 +93,7 @@ class ArrayStore:
         return out
 
     def screen(self, rays: np.ndarray, margin: float, mask: np.ndarray | None) -> Screened:
+        """See :meth:`Store.screen`."""
         rays = np.ascontiguousarray(rays, dtype=np.float64)
         reach = np.abs(rays).max(axis=0)
         step = _BLOCK * _CHUNK

@@ -363,7 +363,7 @@ def _exchange(x, lo_in, hi_in):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _random_crossing(c, a, lo_in, hi_in, seed):
-    """Median of 15 random crossings of a weight of M_lo \\ M_hi with one of M_hi \\ M_lo.
+    """Median of 15 random crossings of weights of M_lo alone with weights of M_hi alone.
 
     Every such pair crosses inside the bracket, so the median splits what is left whatever the
     range of the scores; tangents alone may take a step per factor of two.
@@ -555,7 +555,7 @@ def two_score(c, a, k, b_hi, b_lo, slack, flags):
         f_hi, f_lo = _exchange(a, hi_in, least_in)
         f_hi, f_lo = _add(over_hi, over_lo, f_hi, f_lo)
         if f_hi > 0.0:  # even their smallest exceed the floor: λ is too large
-            g_hi, g_lo = _exchange(a, least_in, hi_in)
+            g_hi, _ = _exchange(a, least_in, hi_in)
             if g_hi > 0.0:
                 hi_in, over_hi, over_lo = least_in, f_hi, f_lo
             elif tangent:
