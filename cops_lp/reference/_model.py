@@ -41,7 +41,6 @@ ACCEPTED = 1e-4
 SNAP = 1e-9
 """Values this close to 0 or 1 are the solver's noise and become 0 or 1."""
 
-_TIGHT = 1e-6  # the furthest that recomputing a vertex may move an entry
 _NEGATIVE = 1e-6  # a multiplier below minus this share of the largest one is no noise
 
 RAW_SIGN = {"highs": 1.0, "scipy": -1.0, "cvxpy": 1.0}
@@ -118,12 +117,15 @@ Run: TypeAlias = Callable[[LinearProgram, float | None], Outcome]
 class _Scaled:
     """The scores over powers of two, so that scaling rounds nothing.
 
-    c, A and floors are in scaled units: score = scaled · 2^exponent.
+    c, A, floors and handed are in scaled units: score = scaled · 2^exponent. `handed` are the
+    floors that solvers are given: a floor at the attainable best is lowered by the rounding
+    that counts as none, since HiGHS calls a floor at the best infeasible from 1e5 weights on.
     """
 
     c: np.ndarray
     A: np.ndarray
     floors: np.ndarray
+    handed: np.ndarray
     exponents: np.ndarray  # int, shape (1 + K,)
 
     def to_multipliers(self, scaled: np.ndarray) -> np.ndarray:
@@ -302,14 +304,17 @@ def _scale(problem: Problem) -> tuple[_Scaled, int | None]:
         exponents[j] = _exponent(flat)
         scores[j] = np.ldexp(flat, -exponents[j])
     floors = np.ldexp(problem.floors, -exponents[1:])
+    handed = floors.copy()
     lone = None
     for j, row in enumerate(scores[1:]):
         best, magnitude = _best(row, k)
-        if floors[j] > best + FLOOR_TOLERANCE * magnitude:
+        slack = FLOOR_TOLERANCE * magnitude
+        if floors[j] > best + slack:
             lone = j if lone is None else lone
         else:
             floors[j] = min(floors[j], best)
-    return _Scaled(scores[0], scores[1:], floors, exponents), lone
+            handed[j] = min(floors[j], best - slack)
+    return _Scaled(scores[0], scores[1:], floors, handed, exponents), lone
 
 
 def _exponent(score: np.ndarray) -> int:
@@ -337,7 +342,7 @@ def _relaxation(scaled: _Scaled, keep: int) -> LinearProgram:
         count=np.ones(d),
         rows=scaled.A,
         upper=np.ones(d),
-        floors=scaled.floors,
+        floors=scaled.handed,
         keep=float(keep),
     )
 
@@ -353,7 +358,7 @@ def _elastic(scaled: _Scaled, keep: int) -> LinearProgram:
         count=np.append(np.ones(d), 0.0),
         rows=np.hstack((scaled.A, np.ones((K, 1)))),
         upper=np.append(np.ones(d), np.inf),
-        floors=scaled.floors,
+        floors=scaled.handed,
         keep=float(keep),
     )
 
@@ -405,9 +410,9 @@ def _recompute_vertex(
 ) -> np.ndarray:
     """Solve for the fractional entries again: 1ᵀx = k and the tight floors, in float64.
 
-    What the solver dropped (coefficients below 1e-9) or tolerated is mended so. The point is
-    returned as it came when it has more fractional entries than a vertex can, or when the
-    new values are not next to the old ones.
+    What the solver dropped (tiny coefficients) or tolerated is mended so. The point is returned
+    as it came when it has more fractional entries than a vertex can, or when the new values
+    leave [0, 1] or mend nothing.
     """
     inside = np.flatnonzero((x > 0.0) & (x < 1.0))
     if not 0 < len(inside) <= len(multipliers) + 1:
@@ -419,12 +424,11 @@ def _recompute_vertex(
     step = np.linalg.lstsq(matrix, lack, rcond=None)[0]
     moved = x[inside] + step
     left = lack - matrix @ step
-    if np.abs(step).max() > _TIGHT or (moved < 0.0).any() or (moved > 1.0).any():
-        return x
-    if np.abs(left).max() > np.abs(lack).max():
+    outside = max(float(-moved.min()), float(moved.max()) - 1.0)
+    if outside > SNAP or np.abs(left).max() >= np.abs(lack).max():
         return x
     x = x.copy()
-    x[inside] = moved
+    x[inside] = _snap(moved)
     return x
 
 
