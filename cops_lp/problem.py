@@ -308,6 +308,8 @@ def _named_controls(
     else:
         if isinstance(controls, (list, tuple)):
             values = list(controls)
+            if shape and values and all(isinstance(value, (int, float, np.generic)) for value in values):
+                values = [controls]  # a plain list of numbers is one control
         else:
             array = _as_scores("controls", controls)
             values = [array] if array.shape == shape else list(array) if array.ndim else [array]
@@ -316,7 +318,7 @@ def _named_controls(
         else:
             names = [f"control {j + 1}" for j in range(len(values))]
     arrays = tuple(
-        _as_scores(f"control {name!r}" if name[:7] != "control" else name, value)
+        _as_scores(f"control {name!r}", value)
         for name, value in zip(names, values, strict=True)
     )
     for name, array in zip(names, arrays, strict=True):

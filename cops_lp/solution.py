@@ -167,7 +167,7 @@ class Solution:
         header = ("score", "mask keeps", "of best", "floor", "attainable", "multiplier")
         rows: list[tuple[str, ...]] = [header]
         for j, name in enumerate(self.problem.score_names):
-            share = f"{kept[j] / best[j]:.2%}" if best[j] > 0 else "–"
+            share = f"{kept[j] / best[j]:.2%}" if best[j] > 0 and not np.isnan(kept[j]) else "–"
             floor = "maximize" if j == 0 else _number(self.floors[j - 1])
             if j and self.shortfall[j - 1] > 0:
                 floor += f" (short by {self.shortfall[j - 1]:.2g})"

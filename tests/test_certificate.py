@@ -1,0 +1,172 @@
+"""The judge accepts what is optimal and catches every change to it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import cops_lp
+from cops_lp import Problem, Status, certify
+from cops_lp.certificate import _ExactSum
+from cops_lp.solution import Fractional
+
+
+@pytest.fixture(scope="module")
+def solution():
+    rng = np.random.default_rng(11)
+    target, control = rng.random((2, 20, 50))
+    return Problem(target, {"size": control}, keep=100, retain=0.95).solve()
+
+
+def failed(solution, problem=None):
+    verdict = certify(problem or solution.problem, solution)
+    assert not verdict
+    assert "NOT confirmed" in str(verdict)
+    return {check.name for check in verdict.checks if not check.passed}
+
+
+def test_confirms_the_optimum_and_reports_its_own_figures(solution):
+    verdict = certify(solution.problem, solution)
+    assert verdict
+    assert verdict.objective == pytest.approx(solution.objective, rel=1e-15)
+    assert abs(verdict.gap) <= 1e-15 * verdict.objective
+    assert verdict.fractional == len(solution.fractional.indices) == 2
+    assert str(verdict).startswith("confirmed: claimed OPTIMAL")
+
+
+def test_takes_arrays(solution):
+    problem = solution.problem
+    assert certify((problem.target, problem.controls), solution)
+    top = cops_lp.solve(problem.target, keep=7)
+    assert certify((problem.target, ()), top)
+
+
+def test_a_weight_too_many(solution):
+    mask = solution.mask.copy()
+    mask.reshape(-1)[np.flatnonzero(~solution.mask)[0]] = True
+    assert "mask count" in failed(replace(solution, mask=mask))
+
+
+def test_a_swapped_weight(solution):
+    mask = solution.mask.copy()
+    flat = mask.reshape(-1)
+    changed = solution.changed.indices
+    flat[np.setdiff1d(np.flatnonzero(flat), changed)[0]] = False
+    flat[np.setdiff1d(np.flatnonzero(~flat), changed)[0]] = True
+    names = failed(replace(solution, mask=mask))
+    assert "weights' complementarity" in names
+    assert "stated sums of the mask" in names
+
+
+@pytest.mark.parametrize("factor", [1 + 1e-9, 1 - 1e-9, 0.0, -1.0, np.nan, np.inf])
+def test_a_changed_multiplier(solution, factor):
+    names = failed(replace(solution, multipliers=solution.multipliers * factor))
+    assert names & {"weights' complementarity", "gap", "multipliers ≥ 0", "threshold"}
+
+
+def test_a_negative_multiplier(solution):
+    assert "multipliers ≥ 0" in failed(replace(solution, multipliers=-solution.multipliers))
+
+
+@pytest.mark.parametrize("shift", [1e-6, -1e-6, np.nan])
+def test_a_changed_threshold(solution, shift):
+    assert failed(replace(solution, threshold=solution.threshold + shift)) == {"threshold"}
+
+
+@pytest.mark.parametrize("name", ["objective", "bound", "gap"])
+def test_a_changed_figure(solution, name):
+    wrong = replace(solution, **{name: getattr(solution, name) + 1e-9})
+    assert failed(wrong) == {"stated objective, bound, gap"}
+
+
+@pytest.mark.parametrize(
+    ("name", "check"),
+    [
+        ("mask_objective", "stated sums of the mask"),
+        ("kept", "stated sums of the mask"),
+        ("shortfall", "stated shortfall"),
+        ("floors", "stated keep and floors"),
+        ("keep", "stated keep and floors"),
+    ],
+)
+def test_a_changed_statement(solution, name, check):
+    assert check in failed(replace(solution, **{name: getattr(solution, name) + 1}))
+
+
+def test_changed_fractional_values(solution):
+    indices, values = solution.changed
+    assert "1ᵀx = k" in failed(replace(solution, changed=Fractional(indices, values * 0.9)))
+    other = Fractional(indices, values[::-1].copy())
+    assert failed(replace(solution, changed=other)) & {"A x ≥ b", "floors' complementarity"}
+    outside = Fractional(indices, np.array([1.5, -0.5]))
+    assert "0 ≤ x ≤ 1" in failed(replace(solution, changed=outside))
+
+
+def test_a_changed_score(solution):
+    problem = solution.problem
+    target = problem.target.copy()
+    target.reshape(-1)[np.flatnonzero(solution.mask)[3]] += 1e-6
+    changed = Problem(target, problem.controls, keep=100, floors=problem.floors)
+    assert "stated objective, bound, gap" in failed(solution, changed)
+
+
+def test_another_floor(solution):
+    problem = solution.problem
+    higher = Problem(problem.target, problem.controls, keep=100, floors=problem.floors * (1 + 1e-9))
+    assert "A x ≥ b" in failed(solution, higher)
+    lower = Problem(problem.target, problem.controls, keep=100, floors=problem.floors * (1 - 1e-9))
+    assert "floors' complementarity" in failed(solution, lower)
+
+
+def test_floors_from_retain_are_checked_with_sums_of_its_own(solution):
+    wrong = Problem(solution.problem.target, solution.problem.controls, keep=100, retain=0.95)
+    wrong.floors = solution.floors * (1 - 1e-9)
+    assert "floors from retain" in failed(replace(solution, floors=wrong.floors), wrong)
+
+
+def test_a_suboptimal_answer_with_an_honest_gap(solution):
+    worse = replace(solution, multipliers=np.zeros(1))
+    assert "gap" in failed(worse)
+
+
+def test_infeasible():
+    problem = Problem([1.0, 2.0, 3.0], {"size": [2.0, 3.0, 4.0]}, keep=2, floors=8.0)
+    solution = problem.solve(raise_on_infeasible=False)
+    verdict = certify(problem, solution)
+    assert verdict
+    assert np.isnan(verdict.gap)
+    feasible = problem.replace(floors=7.0)
+    assert failed(solution, feasible) == {"yᵀb > T_k(Aᵀy)"}
+    assert "y ≥ 0" in failed(replace(solution, certificate=np.array([-1.0])))
+    assert failed(replace(solution, certificate=np.zeros(1))) == {"yᵀb > T_k(Aᵀy)"}
+    assert failed(replace(solution, certificate=None)) == {"certificate"}
+
+
+def test_nothing_is_confirmed_without_a_claim(solution):
+    for status in (Status.TIME_LIMIT, Status.NUMERICAL_ERROR):
+        assert not certify(solution.problem, replace(solution, status=status))
+
+
+def test_wrong_shape_and_not_finite(solution):
+    with pytest.raises(cops_lp.ProblemError, match="mask has shape"):
+        certify((solution.problem.target.T, solution.problem.controls[0].T), solution)
+    target = solution.problem.target.copy()
+    target[0, 0] = np.nan
+    with pytest.raises(cops_lp.ProblemError, match="1 NaN"):
+        certify((target, solution.problem.controls), solution)
+
+
+def test_exact_sum():
+    from fractions import Fraction
+
+    rng = np.random.default_rng(2)
+    values = rng.normal(size=5000) * 10.0 ** rng.uniform(-20, 20, 5000)
+    values = np.concatenate((values, -values[::-1][:4999], [1e-12]))
+    total = _ExactSum()
+    for part in np.split(values, [100, 101, 5000]):
+        total.add(part)
+    exact = sum(map(Fraction, values.tolist()), Fraction(0))
+    assert total.value() == pytest.approx(float(exact), rel=1e-15)
+    assert abs(float(values.sum()) - float(exact)) > abs(total.value() - float(exact))

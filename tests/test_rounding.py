@@ -1,0 +1,68 @@
+"""Rounding: exactly k weights, and the floors met whenever an assignment or a swap meets them."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+
+from cops_lp.rounding import assign_fractional, repair_by_swaps
+
+NOTHING = np.zeros(1)
+
+
+def test_assignment_is_the_best_of_those_that_meet_the_floors():
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        f = int(rng.integers(1, 7))
+        K = int(rng.integers(1, 4))
+        count = int(rng.integers(0, f + 1))
+        c, A, x = rng.normal(size=f), rng.normal(size=(K, f)), rng.random(f)
+        need = A[:, rng.permutation(f)[:count]].sum(axis=1) - rng.random(K) * 0.5
+        chosen = assign_fractional(x, c, A, count, need, np.zeros(K))
+        assert chosen.sum() == count
+        meeting = [
+            c[list(s)].sum()
+            for s in combinations(range(f), count)
+            if (A[:, list(s)].sum(axis=1) >= need).all()
+        ]
+        assert (A[:, chosen].sum(axis=1) >= need).all()
+        assert c[chosen].sum() == max(meeting)
+
+
+def test_assignment_that_cannot_meet_the_floor_lacks_least():
+    chosen = assign_fractional(
+        np.array([0.5, 0.5]),
+        np.array([9.0, 0.0]),
+        np.array([[1.0, 2.0]]),
+        1,
+        np.array([3.0]),
+        np.array([1e-12]),
+    )
+    assert chosen.tolist() == [False, True]
+
+
+def test_many_fractional_weights_keep_the_largest():
+    x = np.linspace(0.1, 0.9, 40)
+    chosen = assign_fractional(x, x, x[None], 20, NOTHING, NOTHING)
+    assert np.flatnonzero(chosen).tolist() == list(range(20, 40))
+
+
+def test_one_swap_meets_the_floor_at_least_loss():
+    kept = np.array([True, True, False, False, False])
+    c = np.array([9.0, 5.0, 4.0, 3.0, 1.0])
+    A = np.array([[0.0, 1.0, 1.0, 3.0, 9.0]])
+    swapped = repair_by_swaps(kept, c, A, np.array([2.0]), NOTHING)
+    assert swapped.tolist() == [True, False, False, True, False]
+    assert np.array_equal(repair_by_swaps(kept, c, A, np.array([0.0]), NOTHING), kept)
+
+
+def test_several_swaps_and_no_way():
+    kept = np.array([True, True, False, False])
+    c = np.array([4.0, 3.0, 2.0, 1.0])
+    A = np.array([[0.0, 0.0, 1.0, 1.0]])
+    assert repair_by_swaps(kept, c, A, np.array([2.0]), NOTHING).tolist() == [0, 0, 1, 1]
+    beyond = repair_by_swaps(kept, c, A, np.array([3.0]), NOTHING)
+    assert beyond.sum() == 2
+    everything = np.ones(4, dtype=bool)
+    assert repair_by_swaps(everything, c, A, np.array([9.0]), NOTHING).all()
