@@ -72,7 +72,7 @@ def solve(
     >>> import cops_lp
     >>> solution = cops_lp.solve([5, 4, 3, 2, 1], {"size": [1, 2, 3, 4, 5]}, keep=2, retain=0.5)
     >>> solution.mask.tolist(), solution.objective, solution.multipliers.tolist()
-    ([True, False, True, False, False], 7.5, [1.0])
+    ([False, True, True, False, False], 7.5, [1.0])
     """
     problem = Problem(target, controls, keep=keep, retain=retain, floors=floors)
     return solve_problem(problem, threads=threads, raise_on_infeasible=raise_on_infeasible)
