@@ -10,12 +10,13 @@ from typing import Protocol
 
 import numpy as np
 
-from ..kernels.screening import KEPT, OPEN, screen_block
+from ..kernels.screening import screen_block
 
 __all__ = ["ArrayStore", "Screened", "Store"]
 
-_BLOCK = 1 << 14  # weights a kernel call holds: its float64 rows stay in the L2 cache
-_CHUNK = 64  # blocks handed to a thread at once
+_BLOCK = 1 << 16  # weights a kernel call holds: its rows stay in the L2 cache
+_CHUNK = 16  # blocks handed to a thread at once
+_SAFE = 1e25  # ray entries within this of 1 can be multiplied in single precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,15 +95,15 @@ class ArrayStore:
 
     def screen(self, rays: np.ndarray, margin: float, mask: np.ndarray | None) -> Screened:
         """See :meth:`Store.screen`."""
-        rays = np.ascontiguousarray(rays, dtype=np.float64)
-        reach = np.abs(rays).max(axis=0)
+        dtype = self._dtype if _fits_range(rays) else np.dtype(np.float64)
+        # Rounding of rays and forms: K + 3 operations; what underflows is below `tiny`.
+        margin = max(margin, (2 * self.controls + 8) * float(np.finfo(dtype).eps))
+        region = _Region(rays, margin, dtype)
         step = _BLOCK * _CHUNK
         starts = range(0, self.size, step)
 
         def run(start: int) -> _Chunk:
-            return self._screen_chunk(
-                start, min(start + step, self.size), rays, reach, margin, mask
-            )
+            return self._screen_chunk(start, min(start + step, self.size), region, mask)
 
         if self._threads > 1 and len(starts) > 1:
             with ThreadPoolExecutor(self._threads) as pool:
@@ -130,34 +131,50 @@ class ArrayStore:
         )
 
     def _screen_chunk(
-        self,
-        start: int,
-        stop: int,
-        rays: np.ndarray,
-        reach: np.ndarray,
-        margin: float,
-        mask: np.ndarray | None,
+        self, start: int, stop: int, region: _Region, mask: np.ndarray | None
     ) -> _Chunk:
-        rows = np.empty((1 + self.controls, _BLOCK))
-        work = np.empty((3, _BLOCK))
-        state = np.empty(_BLOCK, dtype=np.uint8)
+        shape = (1 + self.controls, min(_BLOCK, stop - start))
+        rows, opened = np.empty(shape, region.dtype), np.empty(shape, region.dtype)
+        work, lanes = np.empty((3, 1024), region.dtype), np.empty((3, 16))
+        index = np.empty(shape[1], dtype=np.int32)
+        states = np.empty(shape[1], dtype=np.uint8) if mask is None else mask.view(np.uint8)
         kept = 0
-        sums, index, opened = [], [], []
+        sums, indices, scores = [], [], []
         for begin in range(start, stop, _BLOCK):
             n = min(_BLOCK, stop - begin)
-            scores = rows[:, :n]
-            for row, flat in zip(scores, self._flat, strict=True):
-                row[:] = flat[begin : begin + n]
-            sums.append(np.empty((3, 1 + self.controls)))
-            kept += screen_block(scores, rays, reach, margin, work, state[:n], sums[-1])
-            found = np.flatnonzero(state[:n] == OPEN)
-            index.append((found + (begin - start)).astype(np.int32))
-            opened.append(scores[:, found].astype(self._dtype))
-            if mask is not None:
-                mask[begin : begin + n] = state[:n] == KEPT
+            for row, flat in zip(rows, self._flat, strict=True):
+                row[:n] = flat[begin : begin + n]
+            sums.append(np.empty((3, shape[0])))
+            more, found = screen_block(
+                rows[:, :n],
+                region.rays,
+                region.reach,
+                region.margin,
+                region.tiny,
+                work,
+                lanes,
+                states[:n] if mask is None else states[begin : begin + n],
+                sums[-1],
+                index,
+                opened,
+            )
+            kept += more
+            indices.append(index[:found] + np.int32(begin - start))
+            scores.append(opened[:, :found].astype(self._dtype))
         return _Chunk(
-            start, kept, np.stack(sums), np.concatenate(index), np.concatenate(opened, axis=1)
+            start, kept, np.stack(sums), np.concatenate(indices), np.concatenate(scores, axis=1)
         )
+
+
+class _Region:
+    """A region's rays as the kernel takes them."""
+
+    def __init__(self, rays: np.ndarray, margin: float, dtype: np.dtype) -> None:
+        self.dtype = dtype
+        self.rays = np.ascontiguousarray(rays, dtype=dtype)
+        self.reach = np.abs(self.rays).max(axis=0)
+        self.margin = dtype.type(margin)
+        self.tiny = dtype.type(1e-37 if dtype == np.float32 else 1e-300)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +188,11 @@ class _Chunk:
 
 def _fits_single(dtype: np.dtype) -> bool:
     return dtype.itemsize <= (2 if dtype.kind in "iub" else 4)
+
+
+def _fits_range(rays: np.ndarray) -> bool:
+    sizes = np.abs(rays[rays != 0.0])
+    return bool(np.all((sizes < _SAFE) & (sizes > 1.0 / _SAFE)))
 
 
 def _sum(parts: np.ndarray) -> tuple[float, float]:

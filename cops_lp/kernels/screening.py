@@ -1,126 +1,155 @@
-"""Kernels of the screening pass: one block of weights against a region of dual points."""
+"""Kernel of the screening pass: one block of weights against a region of dual points."""
 
 from __future__ import annotations
 
 import numpy as np
 from numba import njit
 
-__all__ = ["DROPPED", "KEPT", "OPEN", "screen_block"]
+__all__ = ["screen_block"]
 
-DROPPED, KEPT, OPEN = 0, 1, 2
+_TILE = 1024  # weights whose forms stay in the L1 cache
+_LANES = 16
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _classify(scores, rays, reach, margin, low, high, form, state):
-    """state[i] = KEPT, DROPPED or OPEN; see :func:`screen_block`."""
+def _classify(scores, rays, reach, margin, tiny, low, high, form, state):
+    """state[i] = 1 kept, 0 dropped, 2 open; see :func:`screen_block`."""
     rows, n = scores.shape
-    for i in range(n):
-        low[i] = np.inf
-        high[i] = -np.inf
-    for r in range(rays.shape[0]):
-        for i in range(n):
-            form[i] = -rays[r, rows]
+    for start in range(0, n, _TILE):
+        m = min(_TILE, n - start)
+        for r in range(rays.shape[0]):
+            for i in range(m):
+                form[i] = -rays[r, rows]
+            for j in range(rows):
+                weight = rays[r, j]
+                row = scores[j, start : start + m]
+                for i in range(m):
+                    form[i] += weight * row[i]
+            if r == 0:
+                for i in range(m):
+                    low[i] = form[i]
+                    high[i] = form[i]
+            else:
+                for i in range(m):
+                    low[i] = min(low[i], form[i])
+                    high[i] = max(high[i], form[i])
+        for i in range(m):
+            form[i] = margin * reach[rows] + tiny
         for j in range(rows):
-            weight = rays[r, j]
-            for i in range(n):
-                form[i] += weight * scores[j, i]
-        for i in range(n):
-            low[i] = min(low[i], form[i])
-            high[i] = max(high[i], form[i])
-    for i in range(n):
-        form[i] = margin * reach[rows]
-    for j in range(rows):
-        weight = margin * reach[j]
-        for i in range(n):
-            form[i] += weight * abs(scores[j, i])
-    for i in range(n):
-        # Written so that NaN and infinity, whose margin is the same, end up OPEN.
-        kept = low[i] > form[i]
-        dropped = high[i] < -form[i]
-        state[i] = 1 if kept else (0 if dropped else 2)
-
-
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "nsz"})
-def _magnitude_kept(row, state):
-    total = 0.0
-    for i in range(len(state)):
-        x = row[i] if state[i] == 1 else 0.0
-        total += abs(x)
-    return total
+            weight = margin * reach[j]
+            row = scores[j, start : start + m]
+            for i in range(m):
+                form[i] += weight * abs(row[i])
+        out = state[start : start + m]
+        for i in range(m):
+            # Written so that NaN and infinity, whose margin is the same, end up open.
+            kept = low[i] > form[i]
+            dropped = high[i] < -form[i]
+            out[i] = 1 if kept else (0 if dropped else 2)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _sum_kept(row, state):
-    """Sum over the kept weights and its rounding error (Ogita, Rump, Oishi 2005: Sum2).
+def _sum_kept(row, state, sums, errors, sizes):
+    """Sum over the kept weights, its rounding error, and the sum of absolute values.
 
-    A floor multiplied by a large λ needs more than float64 here. Sixteen sums side by side,
-    which the compiler turns into vector instructions.
+    A floor multiplied by a large λ needs more than float64 here (Ogita, Rump, Oishi 2005:
+    Sum2). Sixteen sums side by side, which the compiler turns into vector instructions.
     """
-    lanes = 16
-    sums = np.zeros(lanes)
-    errors = np.zeros(lanes)
+    for j in range(_LANES):
+        sums[j] = errors[j] = sizes[j] = 0.0
     n = len(state)
-    whole = n - n % lanes
-    for i in range(0, whole, lanes):
-        for j in range(lanes):
-            x = row[i + j] if state[i + j] == 1 else 0.0
+    whole = n - n % _LANES
+    for i in range(0, whole, _LANES):
+        for j in range(_LANES):
+            x = np.float64(row[i + j]) if state[i + j] == 1 else 0.0
             h = sums[j]
             s = h + x
             t = s - h
             errors[j] += (h - (s - t)) + (x - t)
             sums[j] = s
+            sizes[j] += abs(x)
     for i in range(whole, n):
-        x = row[i] if state[i] == 1 else 0.0
+        x = np.float64(row[i]) if state[i] == 1 else 0.0
         h = sums[0]
         s = h + x
         t = s - h
         errors[0] += (h - (s - t)) + (x - t)
         sums[0] = s
-    total = error = 0.0
-    for j in range(lanes):
+        sizes[0] += abs(x)
+    total = error = size = 0.0
+    for j in range(_LANES):
         h = total
         total = h + sums[j]
         t = total - h
         error += (h - (total - t)) + (sums[j] - t) + errors[j]
-    return total, error
+        size += sizes[j]
+    return total, error, size
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def screen_block(scores, rays, reach, margin, work, state, sums):
+def _gather(scores, state, index, opened):
+    """Copy the open weights to `index` and `opened`; their state becomes 0. Returns how many."""
+    n = len(state)
+    found = 0
+    for start in range(0, n, _LANES):
+        seen = np.uint8(2)
+        if start + _LANES <= n:
+            seen = np.uint8(0)
+            for i in range(_LANES):  # a fixed count: one vector instruction
+                seen |= state[start + i]
+        if seen & 2:
+            for i in range(start, min(start + _LANES, n)):
+                if state[i] == 2:
+                    state[i] = 0
+                    index[found] = i
+                    for j in range(scores.shape[0]):
+                        opened[j, found] = scores[j, i]
+                    found += 1
+    return found
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def screen_block(scores, rays, reach, margin, tiny, work, lanes, state, sums, index, opened):
     """Decide a block's weights by the sign of s − μ at every ray of the region.
 
     Parameters
     ----------
-    scores : float64, shape (1 + K, n)
-        The block's target and controls; not necessarily finite.
-    rays : float64, shape (m, K + 2)
+    scores : float32 or float64, shape (1 + K, n)
+        The block's target and controls; not necessarily finite. The other arrays but
+        `lanes` and `sums` have its dtype.
+    rays : shape (m, K + 2)
         Rows (α, λ_1 … λ_K, μ) of the cone; the sign of α c_i + λ·A_i − μ counts.
-    reach : float64, shape (K + 2,)
+    reach : shape (K + 2,)
         Largest absolute value of each column of `rays`.
-    margin : float
-        Relative rounding margin: |form| ≤ margin · (reach · |scores_i, 1|) leaves i open.
-    work : float64, shape (3, ≥ n)
+    margin, tiny : float
+        Rounding margin: |form| ≤ margin · (reach · |scores_i, 1|) + tiny leaves i open.
+    work : shape (3, at least 1024)
+    lanes : float64, shape (3, 16)
     state : uint8, shape (n,), filled
+        1 where kept, else 0.
     sums : float64, shape (3, 1 + K), filled
         Over the kept weights: each score's sum, that sum's rounding error, and the sum of its
         absolute values.
+    index : int32, shape (n,), filled
+        Positions of the open weights in the block, ascending.
+    opened : shape (1 + K, n), filled
+        Their scores.
 
     Returns
     -------
-    int
-        How many are kept.
+    kept, open : int
 
     Notes
     -----
-    O(m K n), every loop without branches over one row at a time, so the compiler vectorizes
-    it. Sums are those of a fixed order: the same bits wherever the block runs.
+    O(m K n), every loop without branches over one row at a time, so that the compiler
+    vectorizes it. Sums are those of a fixed order: the same bits wherever the block runs.
     """
-    n = scores.shape[1]
-    _classify(scores, rays, reach, margin, work[0, :n], work[1, :n], work[2, :n], state)
+    _classify(scores, rays, reach, margin, tiny, work[0], work[1], work[2], state)
     kept = 0
-    for i in range(n):
+    for i in range(len(state)):
         kept += state[i] == 1
     for j in range(scores.shape[0]):
-        sums[0, j], sums[1, j] = _sum_kept(scores[j], state)
-        sums[2, j] = _magnitude_kept(scores[j], state)
-    return kept
+        sums[0, j], sums[1, j], sums[2, j] = _sum_kept(
+            scores[j], state, lanes[0], lanes[1], lanes[2]
+        )
+    return kept, _gather(scores, state, index, opened)
