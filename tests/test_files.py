@@ -494,6 +494,8 @@ def test_writes_where_a_strided_mask_came_from(tmp_path: Path) -> None:
     write_mask(tmp_path / "mask.safetensors", mask[::2])
     read = safetensors_numpy.load_file(tmp_path / "mask.safetensors")["mask"]
     assert np.array_equal(read, mask[::2])
+    write_mask(tmp_path / "row.safetensors", mask[0, ::2])
+    assert np.array_equal(read_score(tmp_path / "row.safetensors"), mask[0, ::2])
 
 
 @pytest.mark.parametrize("mask", [np.ones(3), [True, False], np.ones(3, dtype=np.uint8)])
