@@ -122,7 +122,13 @@ def test_threads(threads):
 
 def test_controls_as_array_sequence_mapping_and_stack():
     expected = cops_lp.solve(TARGET, CONTROL, keep=2, floors=5.0).mask
-    for controls in ([CONTROL], (CONTROL.tolist(),), {"size": CONTROL}, CONTROL[None]):
+    for controls in (
+        [CONTROL],
+        CONTROL.tolist(),
+        (CONTROL.tolist(),),
+        {"size": CONTROL},
+        CONTROL[None],
+    ):
         assert (
             cops_lp.solve(TARGET, controls, keep=2, floors=5.0).mask.tolist() == expected.tolist()
         )
