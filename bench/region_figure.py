@@ -1,0 +1,87 @@
+"""Draw docs/region.png: the (λ, μ) plane, a region, and the weights whose lines cross it.
+
+``python -m bench.region_figure [--output FILE]``. Real data: SNIP and SynFlow of the sample
+scores, and the region the driver itself guesses from a sample of 2,000 weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+import cops_lp
+from cops_lp.engine import driver, region
+
+SAMPLE = 2_000
+LINES = 700
+COLORS = {"kept": "#4477aa", "dropped": "#bbbbbb", "open": "#cc3311"}
+
+
+def main() -> None:
+    """Write the figure."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, default=Path("docs/region.png"))
+    output = parser.parse_args().output
+    scores = cops_lp.sample_scores()
+    c = scores["snip"].astype(np.float64) / scores["snip"].mean()
+    a = scores["synflow"].astype(np.float64) / scores["synflow"].mean()
+    solution = cops_lp.solve(c, a, keep=0.1, retain=0.93)
+    d = c.size
+    sample = np.sort(np.random.default_rng(1).choice(d, SAMPLE, replace=False))
+    rows = np.stack((c[sample], a[sample]))
+    solve = partial(driver._solve_sample, solver=driver._solve_all)
+    rays = region.guess_rays(rows, 0.1, solution.floors * (SAMPLE / d), 3.0, solve)
+    corners = rays[rays[:, 0] > 0, 1:] / rays[rays[:, 0] > 0, :1]
+    forms = c[:, None] + np.outer(a, corners[:, 0]) - corners[:, 1]
+    kept, dropped = (forms > 0).all(axis=1), (forms < 0).all(axis=1)
+    state = np.where(kept, "kept", np.where(dropped, "dropped", "open"))
+    draw(output, c, a, state, corners, solution)
+    shares = {name: (state == name).mean() for name in COLORS}
+    print(f"{output}: " + ", ".join(f"{name} {share:.1%}" for name, share in shares.items()))
+
+
+def draw(
+    output: Path,
+    c: np.ndarray,
+    a: np.ndarray,
+    state: np.ndarray,
+    corners: np.ndarray,
+    solution: cops_lp.Solution,
+) -> None:
+    """Draw the lines μ = c_i + λ a_i of some weights, colored by what the region decides."""
+    center, size = corners.mean(axis=0), np.ptp(corners, axis=0)
+    low, high = center - 2.2 * size, center + 2.2 * size
+    low, high = np.maximum(low, 0.0), high - [0.5 * size[0], 0.0]
+    figure = Figure(figsize=(7.2, 4.4), dpi=110, layout="constrained")
+    axes = figure.add_subplot()
+    lam = np.array([low[0], high[0]])
+    some = np.random.default_rng(2).permutation(len(c))
+    mu = c[some, None] + a[some, None] * lam
+    seen = some[(mu.max(axis=1) > low[1]) & (mu.min(axis=1) < high[1])][:LINES]
+    for name, color in COLORS.items():
+        for i in seen[state[seen] == name]:
+            axes.plot(lam, c[i] + a[i] * lam, color=color, linewidth=0.35, alpha=0.6, zorder=1)
+        axes.plot([], [], color=color, label=f"{name}: {(state == name).mean():.1%} of the weights")
+    hull = corners[np.argsort(np.arctan2(*((corners - center) / size).T[::-1]))]
+    axes.fill(*hull.T, facecolor="#ffdd55", edgecolor="black", alpha=0.85, zorder=2, label="region")
+    axes.plot(
+        solution.multipliers[0], solution.threshold, "k*", markersize=10, zorder=3,
+        label="optimum of all weights",
+    )  # fmt: skip
+    axes.set(
+        xlim=lam,
+        ylim=(low[1], high[1]),
+        xlabel="multiplier λ",
+        ylabel="threshold μ",
+        title="A weight is kept where its line runs above the point (λ, μ)",
+    )
+    axes.legend(loc="lower right", framealpha=0.95)
+    figure.savefig(output)
+
+
+if __name__ == "__main__":
+    main()
