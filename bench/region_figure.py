@@ -7,14 +7,14 @@ scores, and the region the driver itself guesses from a sample of 2,000 weights.
 from __future__ import annotations
 
 import argparse
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
 import cops_lp
-from cops_lp.engine import driver, region
+from cops_lp.engine import region
+from cops_lp.engine.sampling import SampleSearch
 
 SAMPLE = 2_000
 LINES = 700
@@ -33,8 +33,7 @@ def main() -> None:
     d = c.size
     sample = np.sort(np.random.default_rng(1).choice(d, SAMPLE, replace=False))
     rows = np.stack((c[sample], a[sample]))
-    solve = partial(driver._solve_sample, solver=driver._solve_all)
-    rays = region.guess_rays(rows, 0.1, solution.floors * (SAMPLE / d), 3.0, solve)
+    rays = region.guess_rays(rows, 0.1, solution.floors * (SAMPLE / d), 3.0, SampleSearch(rows))
     corners = rays[rays[:, 0] > 0, 1:] / rays[rays[:, 0] > 0, :1]
     forms = c[:, None] + np.outer(a, corners[:, 0]) - corners[:, 1]
     kept, dropped = (forms > 0).all(axis=1), (forms < 0).all(axis=1)

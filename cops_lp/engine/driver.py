@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from ..kernels.two_score import sum_dd
 from ..problem import FLOOR_TOLERANCE
 from .exact import solve_exact
 from .region import MARGIN, contains, guess_rays, widened_rays
+from .sampling import SampleSearch
 from .stores import ArrayStore, Screened, Store
 
 __all__ = ["NotFiniteError", "Relaxation", "best_sum", "solve_relaxation"]
@@ -119,8 +119,7 @@ def solve_relaxation(
         np.ldexp(sample, -scaling[:, None], out=sample)
         if rays is None or previous is None:
             expected = np.ldexp(floors[:, 0], -scaling[1:]) * (sample.shape[1] / d)
-            solve_sample = partial(_solve_sample, solver=_solver(sample.shape[1], d))
-            rays = guess_rays(sample, k / d, expected, spread, solve_sample)
+            rays = guess_rays(sample, k / d, expected, spread, SampleSearch(sample))
         else:
             rays = widened_rays(rays, sample, k / d, _scaled_ray(previous, scaling), spread)
         screened = store.screen(_unscaled(rays, scaling), MARGIN, mask)
@@ -266,17 +265,6 @@ def _unscaled(rays: np.ndarray, scaling: np.ndarray) -> np.ndarray:
 def _solver(size: int, outer_size: int) -> Callable[..., Relaxation]:
     """How to solve a part of a problem: by sampling again only if it is much smaller."""
     return solve_relaxation if size * _SHRINK <= outer_size else _solve_all
-
-
-def _solve_sample(
-    sample: np.ndarray, k: int, floors: np.ndarray, solver: Callable[..., Relaxation]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Ray of a sample's dual optimum, and where x = 1."""
-    store = ArrayStore(tuple(sample))
-    kept = np.empty(store.size, dtype=bool)
-    wanted = np.stack((floors, np.zeros(len(floors))), axis=1)
-    found = solver(store, k, wanted, kept, np.zeros(len(floors)))
-    return _scaled_ray(found, np.zeros(1 + store.controls, dtype=np.int64)), kept
 
 
 def _proves_infeasible(store: Store, k: int, floors: np.ndarray, magnitudes: np.ndarray) -> bool:
