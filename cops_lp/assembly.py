@@ -50,12 +50,12 @@ def solution_from_relaxed(
     floors, k = problem.floors, problem.keep
     s = c + multipliers @ A
     order = np.argsort(-s, kind="stable")
-    threshold = float(s[order[k - 1]]) if k else np.inf
-    r = s - threshold if k else s - s.max(initial=-np.inf)
+    threshold = float(s[order[max(k, 1) - 1]])
+    r = s - threshold
     gap = float(
         np.sum(np.maximum(r, 0.0) - x * r)
         + multipliers @ (A @ x - floors)
-        + (threshold if k else 0.0) * (k - x.sum())
+        + threshold * (k - x.sum())
     )
     objective = float(c @ x)
 

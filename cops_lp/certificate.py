@@ -22,6 +22,7 @@ __all__ = ["Certificate", "Check", "certify"]
 TOLERANCE = 1e-12
 
 _CHUNK = 1 << 17
+_BEYOND = 2.0**900  # in scaled units, where every score is at most 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class Certificate:
     objective, bound, gap : float
         As the judge computes them; NaN for an infeasible problem.
     relative_gap : float
-        gap over the summed absolute target of the weights with x > 0.
+        gap over Σ x_i |c_i|.
     fractional : int
         Number of fractional entries of the relaxed solution.
     """
@@ -111,13 +112,13 @@ def certify(problem: Problem | tuple[Any, Any], solution: Solution) -> Certifica
         Truthy when every condition holds. For OPTIMAL: the mask has k weights and is what
         the solution says; the relaxed point is feasible, the multipliers are ≥ 0,
         complementarity holds for floors and weights, so that bound − objective is at most
-        1e-12 of the summed absolute target of the weights with x > 0. For INFEASIBLE: the
-        certificate y ≥ 0 has yᵀb > T_k(Aᵀy).
+        1e-12 of Σ x_i |c_i|. For INFEASIBLE: the certificate y ≥ 0 has yᵀb > T_k(Aᵀy), by more
+        than what counts as rounding. A solution that is not well formed fails that check.
 
     Raises
     ------
     ProblemError
-        The solution's mask does not have the scores' shape, or a score is not finite.
+        The arguments are of the wrong kind, or a score is not finite.
 
     Notes
     -----
@@ -125,21 +126,53 @@ def certify(problem: Problem | tuple[Any, Any], solution: Solution) -> Certifica
     the infeasibility certificate) takes 8 bytes per weight more. The conditions are those of
     the theorem in docs/formulation.md (ours).
     """
+    if not isinstance(solution, Solution):
+        raise ProblemError(f"solution is {type(solution).__name__}; wanted a Solution")
     if not isinstance(problem, Problem):
+        if not (isinstance(problem, tuple) and len(problem) == 2):
+            raise ProblemError("problem is neither a Problem nor a tuple (target, controls)")
         target, controls = problem
         floors = solution.floors if len(solution.floors) else None
         problem = Problem(target, controls, keep=solution.keep, floors=floors)
-    if solution.mask.shape != problem.shape:
-        raise ProblemError(
-            f"the solution's mask has shape {solution.mask.shape}; wanted the scores', "
-            f"{problem.shape}"
-        )
     problem.check_finite()
+    fault = _fault(problem, solution)
+    if fault:
+        return Certificate(solution.status, (Check("well formed", math.inf, 0.0, fault),))
     if solution.status is Status.INFEASIBLE:
         return _judge_infeasible(problem, solution)
     if solution.status is not Status.OPTIMAL:
         return Certificate(solution.status, ())
     return _judge_optimal(problem, solution)
+
+
+def _fault(problem: Problem, solution: Solution) -> str:
+    """Say what about a solution's parts cannot be judged; empty when all is well."""
+    K = len(problem.controls)
+    mask = solution.mask
+    if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.shape != problem.shape:
+        return f"the mask is not a bool array of shape {problem.shape}"
+    for name in ("multipliers", "multipliers_rest", "floors", "kept", "shortfall"):
+        value = getattr(solution, name)
+        if not isinstance(value, np.ndarray) or value.shape != (K,) or value.dtype.kind != "f":
+            return f"{name} is not a float array of shape ({K},)"
+    indices, values = solution.changed
+    if indices.shape != values.shape or indices.ndim != 1 or indices.dtype.kind != "i":
+        return "changed is not a pair of arrays, indices and values, of one length"
+    if len(indices) and not (
+        indices[0] >= 0 and indices[-1] < problem.size and (np.diff(indices) > 0).all()
+    ):
+        return "the indices of changed are not ascending positions of weights"
+    if solution.status is Status.INFEASIBLE:
+        y = solution.certificate
+        if not isinstance(y, np.ndarray) or y.shape != (K,) or not np.isfinite(y).all():
+            return f"the certificate y is not a finite array of shape ({K},)"
+        if mask.any():
+            return "the mask of an infeasible problem keeps weights"
+    elif solution.status is Status.OPTIMAL and not (
+        np.isfinite(solution.multipliers).all() and np.isfinite(solution.multipliers_rest).all()
+    ):
+        return "a multiplier is not finite"
+    return ""
 
 
 # --- exact sums and double-double arithmetic, vectorized -----------------------------------
@@ -193,12 +226,15 @@ def _two_product(a: Any, b: Any) -> tuple[Any, Any]:
 
 
 def _combined(scores: np.ndarray, multipliers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """S = c + Aᵀλ as normalized double-doubles; scores has shape (1 + K, n)."""
+    """s = c + Aᵀλ as normalized double-doubles.
+
+    `scores` has shape (1 + K, n), `multipliers` (K, 2): double-doubles.
+    """
     high, low = scores[0], np.zeros(scores.shape[1])
-    for weight, row in zip(multipliers, scores[1:], strict=True):
-        p, e = _two_product(np.float64(weight), row)
+    for (weight, rest), row in zip(multipliers, scores[1:], strict=True):
+        p, e = _two_product(weight, row)
         high, f = _two_sum(high, p)
-        high, low = _two_sum(high, low + (f + e))
+        high, low = _two_sum(high, low + (f + e + rest * row))
     return high, low
 
 
@@ -246,21 +282,20 @@ def _judge_optimal(problem: Problem, solution: Solution) -> Certificate:
     reader = _Reader(problem, solution)
     K, k = len(problem.controls), problem.keep
     e = reader.exponents
-    b = np.ldexp(problem.floors, -e[1:])
-    with np.errstate(over="ignore", invalid="ignore"):
-        lam = np.ldexp(solution.multipliers, e[1:] - e[0])
-    usable = bool(np.all(np.isfinite(lam)))
-    dual = np.maximum(lam, 0.0) if usable else np.zeros(K)
+    with np.errstate(over="ignore"):  # what is clipped is beyond any sum and any multiplier
+        b = np.clip(np.ldexp(problem.floors, -e[1:]), -_BEYOND, _BEYOND)
+        lam = np.stack((solution.multipliers, solution.multipliers_rest), axis=1)
+        lam = np.clip(np.ldexp(lam, (e[1:] - e[0])[:, None]), -_BEYOND, _BEYOND)
+    dual = np.where(lam[:, :1] > 0.0, lam, 0.0)
     if len(solution.fractional.indices) <= K + 1:
         mu = _threshold(reader, dual, k)
     else:  # no vertex, so no weight has the threshold: take what the solver found
-        mu = (float(np.ldexp(solution.threshold, -e[0])), 0.0)
+        mu = (float(_ldexp(solution.threshold, -e[0])), 0.0)
 
     x_sum, weights_gap = _ExactSum(), _ExactSum()
     x_totals = [_ExactSum() for _ in range(K + 1)]
     mask_totals = [_ExactSum() for _ in range(K + 1)]
     x_scale, mask_scale = np.zeros(K + 1), np.zeros(K + 1)
-    target_scale = 0.0
     outside = 0.0
     count = fractional = 0
     for scores, x, mask in reader:
@@ -272,7 +307,6 @@ def _judge_optimal(problem: Problem, solution: Solution) -> Certificate:
         outside = max(outside, float(np.max(np.maximum(-x, x - 1.0))))
         count += int(mask.sum())
         fractional += int(np.sum((x > 0.0) & (x < 1.0)))
-        target_scale += float(np.abs(scores[0][x > 0.0]).sum())
         for j, row in enumerate(scores):
             product, error = _two_product(row, x)
             x_totals[j].add(product)
@@ -281,6 +315,7 @@ def _judge_optimal(problem: Problem, solution: Solution) -> Certificate:
             x_scale[j] += float(np.abs(product).sum())
             mask_scale[j] += float(np.abs(row[mask]).sum())
 
+    target_scale = float(x_scale[0])
     excess = np.array([x_totals[j + 1].value(-b[j]) for j in range(K)])  # A x − b
     floor_scale = np.maximum(x_scale[1:], np.abs(b))
     for j in range(K):
@@ -290,18 +325,19 @@ def _judge_optimal(problem: Problem, solution: Solution) -> Certificate:
             best, scale = _top_sum(row, k)
             if 0.0 < -best.value(-b[j]) <= FLOOR_TOLERANCE * scale:
                 excess[j] = x_totals[j + 1].less(best)
-    floors_gap = float(dual @ np.abs(excess))
+    floors_gap = float(dual[:, 0] @ np.abs(excess))
     off_count = x_sum.value(-float(k))
     objective = x_totals[0].value()
-    gap = math.fsum([weights_gap.value(), float(dual @ excess), -(mu[0] + mu[1]) * off_count])
+    gap = math.fsum([weights_gap.value(), float(dual[:, 0] @ excess), -(mu[0] + mu[1]) * off_count])
     mask_kept = np.array([total.value() for total in mask_totals])
     shortfall = np.maximum(b - mask_kept[1:], 0.0)
-    claimed_kept = np.ldexp(np.concatenate(([solution.mask_objective], solution.kept)), -e)
-    claimed_shortfall = np.ldexp(solution.shortfall, -e[1:])
-    claimed = np.ldexp([solution.objective, solution.bound, solution.gap], -e[0])
+    # A sum may leave float64's range on the way into scaled units only if it was not this.
+    claimed_kept = _ldexp(np.concatenate(([solution.mask_objective], solution.kept)), -e)
+    claimed_shortfall = _ldexp(solution.shortfall, -e[1:])
+    claimed = _ldexp([solution.objective, solution.bound, solution.gap], -e[0])
     truth = np.array([objective, objective + gap, gap])
 
-    relative = "of the summed |target| where x > 0"
+    relative = "over Σ x |c|"
     checks = [
         Check("mask count", float(abs(count - k)), 0.0, "mask entries beyond or short of k"),
         Check("0 ≤ x ≤ 1", max(outside, 0.0), 0.0, "largest violation"),
@@ -314,7 +350,7 @@ def _judge_optimal(problem: Problem, solution: Solution) -> Certificate:
         ),
         Check(
             "multipliers ≥ 0",
-            _largest(np.maximum(-lam, 0.0)) if usable else math.inf,
+            _largest(np.maximum(-lam[:, 0], 0.0)),
             0.0,
             "largest negative multiplier",
         ),
@@ -362,9 +398,9 @@ def _judge_optimal(problem: Problem, solution: Solution) -> Certificate:
     return Certificate(
         solution.status,
         tuple(checks),
-        objective=math.ldexp(objective, int(e[0])),
-        bound=math.ldexp(objective + gap, int(e[0])),
-        gap=math.ldexp(gap, int(e[0])),
+        objective=float(_ldexp(objective, e[0])),
+        bound=float(_ldexp(objective + gap, e[0])),
+        gap=float(_ldexp(gap, e[0])),
         relative_gap=_ratio1(abs(gap), target_scale),
         fractional=fractional,
     )
@@ -399,14 +435,14 @@ def _threshold_residual(
     reader: _Reader, multipliers: np.ndarray, stated: float, mu: tuple[float, float]
 ) -> float:
     """How far the stated threshold is outside [largest dropped, least kept] combined score."""
-    stated = float(np.ldexp(stated, -reader.exponents[0]))
+    stated = float(_ldexp(stated, -reader.exponents[0]))
     if math.isnan(stated):
         return math.inf
     worst = 0.0
     scale = abs(mu[0])
     for scores, x, _ in reader:
         high, _ = _combined(scores, multipliers)
-        terms = np.abs(scores[0]) + multipliers @ np.abs(scores[1:])
+        terms = np.abs(scores[0]) + multipliers[:, 0] @ np.abs(scores[1:])
         scale = max(scale, float(terms[x > 0.0].max(initial=0.0)))
         wrong = np.where(x >= 1.0, stated - high, np.where(x <= 0.0, high - stated, 0.0))
         inside = (x > 0.0) & (x < 1.0)
@@ -420,8 +456,11 @@ def _check_retained(problem: Problem) -> Check:
     assert problem.retain is not None
     worst = 0.0
     for share, floor, control in zip(problem.retain, problem.floors, problem.controls, strict=True):
-        top, scale = _top_sum(control.reshape(-1).astype(np.float64), problem.keep)
-        worst = max(worst, _ratio1(abs(floor - share * top.value()), scale))
+        exponent = _exponent(control)
+        row = np.ldexp(control.reshape(-1).astype(np.float64), -exponent)
+        top, scale = _top_sum(row, problem.keep)
+        stated = float(_ldexp(floor, -exponent))
+        worst = max(worst, _ratio1(abs(stated - share * top.value()), scale))
     return Check(
         "floors from retain",
         worst,
@@ -436,16 +475,13 @@ def _check_stated_floors(problem: Problem, solution: Solution) -> Check:
 
 
 def _judge_infeasible(problem: Problem, solution: Solution) -> Certificate:
+    assert solution.certificate is not None
     y = solution.certificate
-    if y is None or y.shape != (len(problem.controls),):
-        return Certificate(
-            solution.status,
-            (Check("certificate", math.inf, 0.0, "y of shape (K,) is missing"),),
-        )
     exponents = np.array([_exponent(control) for control in problem.controls])
-    y = np.ldexp(y, exponents)
-    y = y / max(float(np.abs(y).max()), 1e-300)
-    b = np.ldexp(problem.floors, -exponents)
+    y = y / max(float(np.abs(y).max(initial=0.0)), 1e-300)
+    y = _ldexp(y, exponents - exponents.max(initial=0))
+    y = y / max(float(np.abs(y).max(initial=0.0)), 1e-300)
+    b = np.clip(_ldexp(problem.floors, -exponents), -_BEYOND, _BEYOND)
     combined = np.zeros(problem.size)
     magnitude = np.zeros(problem.size)
     for weight, exponent, control in zip(y, exponents, problem.controls, strict=True):
@@ -456,18 +492,17 @@ def _judge_infeasible(problem: Problem, solution: Solution) -> Certificate:
     best = np.argpartition(-combined, k - 1)[:k] if k else np.empty(0, dtype=np.int64)
     total = _ExactSum()
     total.add(combined[best])
-    top = total.value()
-    scale = max(float(magnitude[best].sum()), float(np.abs(y) @ np.abs(b)))
-    excess = float(y @ b) - top
+    scale = float(magnitude[best].sum())
+    excess = -total.value(*(-y * b).tolist())
     return Certificate(
         solution.status,
         (
             Check("y ≥ 0", _largest(np.maximum(-y, 0.0)), 0.0, "largest negative entry"),
             Check(
                 "yᵀb > T_k(Aᵀy)",
-                0.0 if excess > 1e-13 * scale else 1.0,
+                0.0 if excess > FLOOR_TOLERANCE * scale else 1.0,
                 0.0,
-                f"0 when it holds beyond rounding; excess {_ratio1(excess, scale):.3g}",
+                f"0 when it holds by more than 1e-12; excess {_ratio1(excess, scale):.3g}",
             ),
         ),
     )
@@ -482,6 +517,11 @@ def _top_sum(values: np.ndarray, k: int) -> tuple[_ExactSum, float]:
     for start in range(0, k, _CHUNK):
         total.add(top[start : start + _CHUNK])
     return total, float(np.abs(top).sum())
+
+
+def _ldexp(values: Any, exponents: Any) -> np.ndarray:
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(np.ldexp(values, exponents))
 
 
 def _ratio(values: np.ndarray, scales: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,10 +45,14 @@ class MissingDependencyError(CopsError, ImportError):
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         self.package = package
         self.extra = extra
+        self.purpose = purpose
         super().__init__(
             f"{package} is not installed; it is needed {purpose}. "
             f"Install it with: pip install 'cops-lp[{extra}]'"
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.package, self.extra, self.purpose)
 
 
 class InfeasibleError(CopsError):
@@ -88,3 +92,7 @@ class InfeasibleError(CopsError):
             f"no mask of {keep} weights meets the floors ({'; '.join(lines)}); "
             "lower a floor or keep more weights"
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:  # so that it crosses from a worker process
+        state = (self.names, self.wanted, self.attainable, self.certificate, self.keep)
+        return type(self), state

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex, TypeAlias
 
 import numpy as np
 
-from .errors import ProblemError
+from .errors import ProblemError, SolverError
 
 if TYPE_CHECKING:
     from .solution import Solution
@@ -21,6 +21,11 @@ __all__ = ["FLOOR_TOLERANCE", "Problem"]
 FLOOR_TOLERANCE = 1e-12
 """A floor above the attainable best by at most this share of the summed absolute score of
 the best mask counts as the best itself: a user's own sum, rounded differently."""
+
+ARRAY_CHANGED = (
+    "a score held a value that was not finite and holds none now: "
+    "was an array changed during the solve?"
+)
 
 Keep: TypeAlias = SupportsIndex | SupportsFloat
 Controls: TypeAlias = Any  # one array, a sequence of arrays, or a mapping name -> array
@@ -34,7 +39,8 @@ class Problem:
 
     ``maximize cᵀm  subject to  1ᵀm = k,  A m ≥ b,  m ∈ {0, 1}^d`` and its relaxation to
     ``0 ≤ m ≤ 1``. Higher scores mean "keep"; scores may have any sign. The arrays are
-    neither copied nor modified: they are read when the problem is solved.
+    neither copied nor modified: they are read when the problem is solved, and must not change
+    while the problem or its solutions are in use (what was computed from them is kept).
 
     Parameters
     ----------
@@ -103,7 +109,7 @@ class Problem:
             self.retain = _per_control("retain", retain, self.names)
             for name, value in zip(self.names, self.retain, strict=True):
                 if not 0.0 <= value <= 1.0:
-                    raise ProblemError(f"retain of {name!r} is {value:g}; wanted a share in [0, 1]")
+                    raise ProblemError(f"retain of {name!r} is {value}; wanted a share in [0, 1]")
         elif floors is not None:
             self._floors = _per_control("floors", floors, self.names)
             for name, value in zip(self.names, self._floors, strict=True):
@@ -174,6 +180,7 @@ class Problem:
                     f"largest entries sum to {best:g}; give an absolute floor with floors= instead"
                 )
             floors[j] = share * best
+        floors.flags.writeable = False
         return floors
 
     def solve(
@@ -259,7 +266,12 @@ class Problem:
             found = best_sum(ArrayStore((self.scores[j],)), self.keep)
             if found is None:
                 self.check_finite()
-                raise AssertionError("a value that was not finite is gone: was the array changed?")
+                raise SolverError(ARRAY_CHANGED)
+            if not math.isfinite(found[0]):
+                raise ProblemError(
+                    f"the {self.keep} largest entries of {self.score_names[j]!r} sum to "
+                    f"{found[0]}, beyond float64; scale it down (that changes no mask)"
+                )
             self._state[key] = _Attainable(*found)
         return self._state[key]
 
@@ -275,6 +287,14 @@ class _Attainable:
 
 
 def _as_scores(name: str, value: Any) -> np.ndarray:
+    if isinstance(value, np.ma.MaskedArray):
+        raise ProblemError(f"{name} is a masked array; wanted a plain one (fill it first)")
+    if (
+        not hasattr(value, "__array__")
+        and isinstance(value, Iterable)
+        and not isinstance(value, Sequence)
+    ):
+        raise ProblemError(f"{name} is {type(value).__name__}; wanted an array or nested lists")
     try:
         array = np.asarray(value)
     except Exception as error:  # whatever a foreign __array__ raises
@@ -308,12 +328,8 @@ def _named_controls(
     else:
         if isinstance(controls, (list, tuple)):
             values = list(controls)
-            if (
-                shape
-                and values
-                and all(isinstance(value, (int, float, np.generic)) for value in values)
-            ):
-                values = [controls]  # a plain list of numbers is one control
+            if _is_one_array(values, shape):
+                values = [controls]
         else:
             array = _as_scores("controls", controls)
             values = [array] if array.shape == shape else list(array) if array.ndim else [array]
@@ -332,6 +348,16 @@ def _named_controls(
     return tuple(names), arrays
 
 
+def _is_one_array(values: list[Any], shape: tuple[int, ...]) -> bool:
+    """Whether nested lists of numbers are one control in the target's shape."""
+    if not shape or any(hasattr(value, "__array__") and np.ndim(value) for value in values):
+        return False
+    try:
+        return np.shape(values) == shape
+    except ValueError:  # ragged
+        return False
+
+
 def _count(keep: Keep, size: int) -> int:
     if isinstance(keep, (bool, np.bool_)):
         raise ProblemError(f"keep is {keep!r}; wanted a count (int) or a share (float in [0, 1])")
@@ -343,7 +369,7 @@ def _count(keep: Keep, size: int) -> int:
         else:
             try:
                 share = float(keep)
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 share = math.nan
         if not 0.0 <= share <= 1.0:
             raise ProblemError(
@@ -373,19 +399,27 @@ def _per_control(name: str, value: PerControl, names: tuple[str, ...]) -> np.nda
             )
         value = [value[key] for key in names]
     try:
-        if isinstance(value, str) or np.asarray(value).dtype.kind not in "fiu":
-            raise TypeError
-        array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
+        if isinstance(value, (list, tuple, np.ndarray)) and np.ndim(value):
+            array = np.array([_number(item) for item in value])
+        else:
+            array = np.array(_number(value))
+    except (TypeError, ValueError, OverflowError):
         raise ProblemError(f"{name} is {value!r}; wanted a number for each control") from None
     if array.ndim == 0:
-        return np.full(len(names), float(array))
+        array = np.full(len(names), float(array))
     if array.shape != (len(names),):
         raise ProblemError(
             f"{name} has shape {array.shape}; wanted one number, or one for each of the "
             f"{len(names)} controls"
         )
-    return array.copy()
+    array.flags.writeable = False
+    return array
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, (str, bool, np.bool_)) or np.iscomplexobj(value):
+        raise TypeError
+    return float(value)
 
 
 def _is_empty(value: Any) -> bool:

@@ -109,4 +109,5 @@ def _lack(need: np.ndarray, slack: np.ndarray) -> np.ndarray:
     """Sum of the lacks, each over its slack so that scaling a score changes no choice."""
     slack = slack.reshape((-1,) + (1,) * (need.ndim - 1))
     unit = np.where(slack > 0.0, slack, 1.0)
-    return np.asarray(np.where(need > slack, need / unit, 0.0).sum(axis=0))
+    with np.errstate(over="ignore"):  # a lack beyond float64 is infinitely large
+        return np.asarray(np.where(need > slack, need / unit, 0.0).sum(axis=0))

@@ -54,11 +54,11 @@ class Solution:
         k.
     multipliers : ndarray of float64, shape (K,), ≥ 0
         λ: what one more unit of floor j costs, in units of the target per unit of
-        control j. NaN when there is no answer.
+        control j. NaN when there is no answer. These are rounded; the dual point that the
+        bound belongs to is `multipliers` + `multipliers_rest`.
     threshold : float
         μ, in units of the target: the relaxed solution keeps what has a combined score
-        c + Aᵀλ above it. +inf or -inf where nothing or everything is kept and any threshold
-        does.
+        c + Aᵀλ above it. NaN when there is no answer.
     objective : float
         cᵀx of the relaxed solution x; NaN when there is no answer.
     bound : float
@@ -74,8 +74,8 @@ class Solution:
     floors : ndarray of float64, shape (K,)
         b, as asked for.
     shortfall : ndarray of float64, shape (K,), ≥ 0
-        What the mask lacks to each floor; 0 where it is met (within 1e-12 of the summed
-        absolute score that the mask keeps).
+        What the mask lacks to each floor; 0 where it is met (within 1e-12 of the larger of
+        the floor and the summed absolute control that x keeps).
     certificate : ndarray of float64, shape (K,), or None
         When infeasible: y ≥ 0 with yᵀb > T_k(Aᵀy).
     method : str
@@ -86,6 +86,11 @@ class Solution:
         How many weights the last pass left open for the exact solver.
     build_seconds, seconds : float
         Wall-clock time to build the model (other solvers have one) and to solve.
+    changed : Fractional
+        Entries where the relaxed solution differs from the mask, with its values there.
+    multipliers_rest : ndarray of float64, shape (K,)
+        Low-order parts of the multipliers: with scores over 30 decades, one unit in the last
+        place of λ can be worth more than the whole target.
     """
 
     problem: Problem
@@ -110,7 +115,11 @@ class Solution:
     changed: Fractional = field(
         default_factory=lambda: Fractional(np.empty(0, np.int64), np.empty(0))
     )
-    """Entries where the relaxed solution differs from the mask, with its values there."""
+    multipliers_rest: np.ndarray = field(default_factory=lambda: np.zeros(0))
+
+    def __post_init__(self) -> None:
+        if self.multipliers_rest.shape != self.multipliers.shape:
+            object.__setattr__(self, "multipliers_rest", np.zeros_like(self.multipliers))
 
     @property
     def integer_gap(self) -> float:

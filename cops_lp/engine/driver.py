@@ -27,6 +27,7 @@ _SAMPLE = (1 << 12, 1 << 17)  # least and most weights sampled at first
 _SHRINK = 4  # samples and open weights are sampled in turn when fewer by this factor
 _SPREADS = (4.0, 6.0, 10.0, 20.0)  # standard deviations, a round each
 _SEED = 20_210_712
+_BEYOND = 2.0**900  # of the scaled scores: no sum of controls comes near, no product overflows
 
 
 class NotFiniteError(Exception):
@@ -41,7 +42,8 @@ class Relaxation:
     ----------
     feasible : bool
         When False the rest describes the best mask of the control alone.
-    multipliers : ndarray of float64, shape (K,)
+    multipliers, multipliers_rest : ndarray of float64, shape (K,)
+        λ is the sum of the two.
     threshold : float
     kept_sums : ndarray of float64, shape (1 + K, 2)
         Each score's sum over the weights with x = 1, double-doubles.
@@ -58,6 +60,7 @@ class Relaxation:
 
     feasible: bool
     multipliers: np.ndarray
+    multipliers_rest: np.ndarray
     threshold: float
     kept_sums: np.ndarray
     magnitudes: np.ndarray
@@ -118,7 +121,8 @@ def solve_relaxation(
         previous, found = found, None
         np.ldexp(sample, -scaling[:, None], out=sample)
         if rays is None or previous is None:
-            expected = np.ldexp(floors[:, 0], -scaling[1:]) * (sample.shape[1] / d)
+            expected = np.clip(_ldexp(floors[:, 0], -scaling[1:]), -_BEYOND, _BEYOND)
+            expected *= sample.shape[1] / d
             rays = guess_rays(sample, k / d, expected, spread, SampleSearch(sample))
         else:
             rays = widened_rays(rays, sample, k / d, _scaled_ray(previous, scaling), spread)
@@ -178,22 +182,28 @@ def _solve_all(
     vertex = solve_exact(
         scores,
         k,
-        np.ldexp(floors, -scaling[1:, None]),
-        np.ldexp(magnitudes, -scaling[1:]),
+        np.clip(_ldexp(floors, -scaling[1:, None]), -_BEYOND, _BEYOND),
+        _ldexp(magnitudes, -scaling[1:]),
     )
     if mask is not None:
         mask[:] = vertex.kept
     kept = scores[:, vertex.kept]
+    multipliers = _ldexp(vertex.multipliers, scaling[0] - scaling[1:])
+    back = _ldexp(multipliers, scaling[1:] - scaling[0])
+    gap = vertex.complementarity + vertex.residual
+    if vertex.feasible and not np.array_equal(back, vertex.multipliers):
+        gap = np.nan  # λ is beyond float64 in these units
     return Relaxation(
         feasible=vertex.feasible,
-        multipliers=_ldexp(vertex.multipliers, scaling[0] - scaling[1:]),
+        multipliers=multipliers,
+        multipliers_rest=_ldexp(vertex.multipliers_rest, scaling[0] - scaling[1:]),
         threshold=float(_ldexp(sum(vertex.threshold), scaling[0])),
         kept_sums=_ldexp(np.array([sum_dd(row) for row in kept]), scaling[:, None]),
         magnitudes=_ldexp(np.abs(kept).sum(axis=1), scaling),
         fractional=vertex.fractional,
         values=vertex.values,
         fractional_scores=_ldexp(scores[:, vertex.fractional], scaling[:, None]),
-        gap=float(_ldexp(vertex.complementarity + vertex.residual, scaling[0])),
+        gap=float(_ldexp(gap, scaling[0])),
         passes=passes + 1,
         open_count=store.size,
     )

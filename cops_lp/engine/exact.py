@@ -11,6 +11,7 @@ import numpy as np
 
 from ..kernels import two_score as kernel
 from ..problem import FLOOR_TOLERANCE
+from .ties import lowest_first
 
 __all__ = ["Vertex", "solve_exact"]
 
@@ -23,6 +24,8 @@ class Vertex:
     ----------
     feasible : bool
     multipliers : ndarray of float64, shape (K,)
+    multipliers_rest : ndarray of float64, shape (K,)
+        Low-order parts: λ is the sum of the two.
     threshold : tuple of float
         μ as a double-double. When infeasible: the k-th largest control score.
     kept : ndarray of bool, shape (n,)
@@ -31,8 +34,6 @@ class Vertex:
         Where 0 < x < 1; at most K + 1.
     values : ndarray of float64
         x there.
-    floors : ndarray of float64, shape (K,)
-        The floors met: the attainable best where one exceeded it by rounding only.
     residual : float
         Σ_j λ_j (A_j x − b_j), the floors' part of the gap.
     complementarity : float
@@ -41,11 +42,11 @@ class Vertex:
 
     feasible: bool
     multipliers: np.ndarray
+    multipliers_rest: np.ndarray
     threshold: tuple[float, float]
     kept: np.ndarray
     fractional: np.ndarray
     values: np.ndarray
-    floors: np.ndarray
     residual: float = 0.0
     complementarity: float = 0.0
 
@@ -85,14 +86,9 @@ def solve_exact(
         return _forced(scores, k, floors, magnitudes)
     if len(floors) == 0:
         threshold = kernel.top_k(c, k, flags)
+        nothing = np.empty(0)
         return Vertex(
-            True,
-            np.empty(0),
-            (threshold, 0.0),
-            flags.view(bool),
-            _NO_INDEX,
-            _NO_VALUES,
-            floors[:, 0],
+            True, nothing, nothing, (threshold, 0.0), flags.view(bool), _NO_INDEX, _NO_VALUES
         )
     a = scores[1]
     hi, lo = floors[0]
@@ -100,62 +96,60 @@ def solve_exact(
     if answer[0] == kernel.INFEASIBLE and magnitudes is not None:
         slack = FLOOR_TOLERANCE * (magnitudes[0] + np.abs(a[flags.view(bool)]).sum())
         answer = kernel.two_score(c, a, k, hi, lo, slack, flags)
-    code, lam, mu_hi, mu_lo, p, q, x_p, x_q, _, floor_hi, floor_lo = answer
+    code, lam, rest, mu_hi, mu_lo, p, q, x_p, x_q, _, floor_hi, floor_lo = answer
+    kept = flags.view(bool)
     if code == kernel.INFEASIBLE:
         return Vertex(
             False,
             np.array([np.inf]),
+            np.zeros(1),
             (mu_hi, mu_lo),
-            flags.view(bool),
+            kept,
             _NO_INDEX,
             _NO_VALUES,
-            np.array([floor_hi]),
         )
-    kept = flags.view(bool)
+    terms = kernel.gap_terms(c, a, lam, rest, mu_hi, mu_lo, flags, p, q, x_p, x_q)
+    if p < 0 and terms > 0.0 and lam > 0.0:
+        lam, rest, mu_hi, mu_lo, terms = _settle(c, a, flags, (lam, rest, mu_hi, mu_lo, terms))
+    excess = kernel.floor_excess(a, floor_hi, floor_lo, flags, p, q, x_p, x_q)
     if p >= 0:
         order = (p, q) if p < q else (q, p)
         fractional = np.array(order, dtype=np.int64)
         values = np.array([x_p if i == p else x_q for i in order])
     else:
         fractional, values = _NO_INDEX, _NO_VALUES
-    complementarity = kernel.gap_terms(c, a, lam, mu_hi, mu_lo, flags, p, q, x_p, x_q)
-    if p < 0 and complementarity > 0.0 and lam > 0.0:
-        lam, mu_hi, mu_lo, complementarity = _settle(
-            c, a, flags, (lam, mu_hi, mu_lo, complementarity)
-        )
-    residual = 0.0
-    if lam > 0.0:
-        lacks = np.concatenate((a[kept], values * a[fractional], [-floor_hi, -floor_lo]))
-        residual = lam * sum(kernel.sum_dd(lacks))
+    near = np.empty(n, dtype=bool)
+    if kernel.near_threshold(c, a, lam, rest, mu_hi, mu_lo, near) > 1:
+        fractional, values = lowest_first(scores, np.flatnonzero(near), kept, fractional, values)
     return Vertex(
         True,
         np.array([lam]),
+        np.array([rest]),
         (mu_hi, mu_lo),
         kept,
         fractional,
         values,
-        np.array([floor_hi]),
-        residual,
-        complementarity,
+        residual=lam * excess if lam > 0.0 else 0.0,
+        complementarity=terms,
     )
 
 
 def _settle(
-    c: np.ndarray, a: np.ndarray, flags: np.ndarray, point: tuple[float, float, float, float]
-) -> tuple[float, float, float, float]:
+    c: np.ndarray, a: np.ndarray, flags: np.ndarray, point: tuple[float, float, float, float, float]
+) -> tuple[float, float, float, float, float]:
     """Move λ off the wrong side of its own rounding.
 
     A whole optimum is optimal for an interval of λ, whose end the search returns, rounded;
-    a neighbor of that float lies inside.
+    a neighbor of that float lies inside. Points are (λ, its low part, μ, its low part, gap).
     """
     for direction in (np.inf, 0.0):
         lam = point[0]
         for _ in range(2):
             lam = float(np.nextafter(lam, direction))
-            mu_hi, mu_lo = kernel.least_kept(c, a, lam, flags)
-            terms = kernel.gap_terms(c, a, lam, mu_hi, mu_lo, flags, -1, -1, 0.0, 0.0)
-            if terms < point[3]:
-                point = (lam, mu_hi, mu_lo, terms)
+            mu_hi, mu_lo = kernel.least_kept(c, a, lam, 0.0, flags)
+            terms = kernel.gap_terms(c, a, lam, 0.0, mu_hi, mu_lo, flags, -1, -1, 0.0, 0.0)
+            if terms < point[4]:
+                point = (lam, 0.0, mu_hi, mu_lo, terms)
     return point
 
 
@@ -179,9 +173,9 @@ def _forced(
     return Vertex(
         feasible,
         np.zeros(K) if feasible else np.full(K, np.inf),
+        np.zeros(K),
         (threshold, 0.0),
         kept,
         _NO_INDEX,
         _NO_VALUES,
-        floors[:, 0],
     )

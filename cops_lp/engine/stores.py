@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -95,7 +95,7 @@ class ArrayStore:
 
     def screen(self, rays: np.ndarray, margin: float, mask: np.ndarray | None) -> Screened:
         """See :meth:`Store.screen`."""
-        dtype = self._dtype if _fits_range(rays) else np.dtype(np.float64)
+        dtype: np.dtype[Any] = self._dtype if _fits_range(rays) else np.dtype(np.float64)
         # Rounding of rays and forms: K + 3 operations; what underflows is below `tiny`.
         margin = max(margin, (2 * self.controls + 8) * float(np.finfo(dtype).eps))
         region = _Region(rays, margin, dtype)
@@ -151,6 +151,7 @@ class ArrayStore:
                 region.reach,
                 region.margin,
                 region.tiny,
+                region.huge,
                 work,
                 lanes,
                 states[:n] if mask is None else states[begin : begin + n],
@@ -175,6 +176,7 @@ class _Region:
         self.reach = np.abs(self.rays).max(axis=0)
         self.margin = dtype.type(margin)
         self.tiny = dtype.type(1e-37 if dtype == np.float32 else 1e-300)
+        self.huge = dtype.type(1e37 if dtype == np.float32 else 1e300)
 
 
 @dataclass(frozen=True, slots=True)

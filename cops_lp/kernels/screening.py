@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from ._jit import compiled
 
 __all__ = ["screen_block"]
 
@@ -11,8 +12,8 @@ _TILE = 1024  # weights whose forms stay in the L1 cache
 _LANES = 16
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _classify(scores, rays, reach, margin, tiny, low, high, form, state):
+@compiled
+def _classify(scores, rays, reach, margin, tiny, huge, low, high, form, state):
     """state[i] = 1 kept, 0 dropped, 2 open; see :func:`screen_block`."""
     rows, n = scores.shape
     for start in range(0, n, _TILE):
@@ -34,21 +35,23 @@ def _classify(scores, rays, reach, margin, tiny, low, high, form, state):
                     low[i] = min(low[i], form[i])
                     high[i] = max(high[i], form[i])
         for i in range(m):
-            form[i] = margin * reach[rows] + tiny
+            form[i] = reach[rows] + tiny
         for j in range(rows):
-            weight = margin * reach[j]
+            weight = reach[j]
             row = scores[j, start : start + m]
             for i in range(m):
                 form[i] += weight * abs(row[i])
         out = state[start : start + m]
         for i in range(m):
-            # Written so that NaN and infinity, whose margin is the same, end up open.
-            kept = low[i] > form[i]
-            dropped = high[i] < -form[i]
+            # Written so that NaN, infinity and what may overflow end up open.
+            room = margin * form[i] + tiny
+            sound = form[i] < huge
+            kept = sound & (low[i] > room)
+            dropped = sound & (high[i] < -room)
             out[i] = 1 if kept else (0 if dropped else 2)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _sum_kept(row, state, sums, errors, sizes):
     """Sum over the kept weights, its rounding error, and the sum of absolute values.
 
@@ -86,7 +89,7 @@ def _sum_kept(row, state, sums, errors, sizes):
     return total, error, size
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _gather(scores, state, index, opened):
     """Copy the open weights to `index` and `opened`; their state becomes 0. Returns how many."""
     n = len(state)
@@ -108,8 +111,8 @@ def _gather(scores, state, index, opened):
     return found
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def screen_block(scores, rays, reach, margin, tiny, work, lanes, state, sums, index, opened):
+@compiled
+def screen_block(scores, rays, reach, margin, tiny, huge, work, lanes, state, sums, index, opened):
     """Decide a block's weights by the sign of s − μ at every ray of the region.
 
     Parameters
@@ -121,8 +124,9 @@ def screen_block(scores, rays, reach, margin, tiny, work, lanes, state, sums, in
         Rows (α, λ_1 … λ_K, μ) of the cone; the sign of α c_i + λ·A_i − μ counts.
     reach : shape (K + 2,)
         Largest absolute value of each column of `rays`.
-    margin, tiny : float
-        Rounding margin: |form| ≤ margin · (reach · |scores_i, 1|) + tiny leaves i open.
+    margin, tiny, huge : float
+        |form| ≤ margin · size + tiny leaves i open, size = reach · |scores_i, 1|: rounding and
+        underflow. So does size ≥ huge: overflow.
     work : shape (3, at least 1024)
     lanes : float64, shape (3, 16)
     state : uint8, shape (n,), filled
@@ -144,7 +148,7 @@ def screen_block(scores, rays, reach, margin, tiny, work, lanes, state, sums, in
     O(m K n), every loop without branches over one row at a time, so that the compiler
     vectorizes it. Sums are those of a fixed order: the same bits wherever the block runs.
     """
-    _classify(scores, rays, reach, margin, tiny, work[0], work[1], work[2], state)
+    _classify(scores, rays, reach, margin, tiny, huge, work[0], work[1], work[2], state)
     kept = 0
     for i in range(len(state)):
         kept += state[i] == 1

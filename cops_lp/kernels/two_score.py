@@ -17,9 +17,20 @@ float64 can tell whenever λ|a| is large beside |c|.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-__all__ = ["INFEASIBLE", "OPTIMAL", "gap_terms", "least_kept", "sum_dd", "top_k", "two_score"]
+from ._jit import compiled
+
+__all__ = [
+    "INFEASIBLE",
+    "OPTIMAL",
+    "floor_excess",
+    "gap_terms",
+    "least_kept",
+    "near_threshold",
+    "sum_dd",
+    "top_k",
+    "two_score",
+]
 
 OPTIMAL = 0
 INFEASIBLE = 1
@@ -30,14 +41,14 @@ _MAX_STEPS = 10_000  # never met: each step takes at least one mask out of the b
 # --- double-double arithmetic (Dekker 1971; Knuth's two-sum) -------------------------------
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _two_sum(a, b):
     s = a + b
     t = s - a
     return s, (a - (s - t)) + (b - t)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _two_prod(a, b):
     p = a * b
     t = 134217729.0 * a
@@ -49,7 +60,7 @@ def _two_prod(a, b):
     return p, ((a_hi * b_hi - p) + a_hi * b_lo + a_lo * b_hi) + a_lo * b_lo
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _add(a_hi, a_lo, b_hi, b_lo):
     s, e = _two_sum(a_hi, b_hi)
     t, f = _two_sum(a_lo, b_lo)
@@ -60,7 +71,7 @@ def _add(a_hi, a_lo, b_hi, b_lo):
     return v, e - (v - u)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _divide(a_hi, a_lo, b_hi, b_lo):
     """Quotient of two double-doubles; infinite for a divisor of 0."""
     if b_hi == 0.0:
@@ -73,7 +84,7 @@ def _divide(a_hi, a_lo, b_hi, b_lo):
     return _two_sum(q, (r_hi + r_lo) / b_hi)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _combine(c, a, lam, lam_lo):
     """C + (lam + lam_lo) a as a double-double."""
     p, e = _two_prod(lam, a)
@@ -83,7 +94,7 @@ def _combine(c, a, lam, lam_lo):
     return hi, f - (hi - s)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def sum_dd(x):
     """Sum of a float64 array as a double-double; shape (n,), O(n)."""
     hi = lo = 0.0
@@ -92,7 +103,7 @@ def sum_dd(x):
     return hi, lo
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _sum_where(x, flags):
     hi = lo = 0.0
     for i in range(len(x)):
@@ -101,7 +112,16 @@ def _sum_where(x, flags):
     return hi, lo
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
+def _size_where(x, flags):
+    size = 0.0
+    for i in range(len(x)):
+        if flags[i]:
+            size += abs(x[i])
+    return size
+
+
+@compiled
 def _next_random(seed):
     """Xorshift (Marsaglia 2003); fixed seeds, so every run takes the same steps."""
     seed ^= seed << np.uint64(13)
@@ -112,7 +132,7 @@ def _next_random(seed):
 # --- selection -----------------------------------------------------------------------------
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _kth_largest(work, k):
     """The k-th largest entry, 1 ≤ k ≤ n; `work` is reordered. Expected O(n) (Hoare 1961)."""
     left, right = 0, len(work) - 1
@@ -145,7 +165,7 @@ def _kth_largest(work, k):
     return work[target]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _threshold(hi, lo, k, side):
     """Find the k-th largest double-double; side[i] becomes 2 above, 1 tied with it, 0 below.
 
@@ -186,7 +206,7 @@ def _threshold(hi, lo, k, side):
     return mu_hi, mu_lo, above
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _tied(side):
     m = 0
     for i in range(len(side)):
@@ -201,7 +221,7 @@ def _tied(side):
     return out
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _order(x, ties):
     """Positions of the ties from the largest x to the smallest, equal ones by index.
 
@@ -227,16 +247,16 @@ def _order(x, ties):
     return order
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _choose(side, ties, order, first, count, flags):
-    """Flags = above, plus `count` of the ties from position `first` of their order on."""
+    """flags = above, plus `count` of the ties from position `first` of their order on."""
     for i in range(len(side)):
         flags[i] = side[i] == 2
     for j in range(first, first + count):
         flags[ties[order[j]]] = 1
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def top_k(c, k, flags):
     """Mark the k largest entries, ties to the lowest index; 1 ≤ k ≤ n. Returns the k-th."""
     n = len(c)
@@ -244,7 +264,8 @@ def top_k(c, k, flags):
     left = k
     for i in range(n):
         flags[i] = c[i] > mu
-        left -= flags[i]
+        if flags[i]:
+            left -= 1
     for i in range(n):
         if left == 0:
             break
@@ -257,7 +278,7 @@ def top_k(c, k, flags):
 # --- the algorithm -------------------------------------------------------------------------
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _shares(small, a_other, difference):
     """Round a share ≤ 1/2 and its complement so that the control sum suffers least.
 
@@ -271,7 +292,7 @@ def _shares(small, a_other, difference):
     return small, other
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _window(a, ties, order, count, over_hi, over_lo, flags):
     """Move a window over the tied weights until its control sum meets the floor.
 
@@ -281,6 +302,7 @@ def _window(a, ties, order, count, over_hi, over_lo, flags):
     Where the next move would fall short, a mixture of the two windows meets the floor.
 
     Sets flags of the ties; returns (p, q, x_p, x_q), p leaving and q entering, -1 when whole.
+    Which of several equal weights it keeps is settled later (engine/ties.py).
     """
     m = len(ties)
     start = 0
@@ -304,31 +326,13 @@ def _window(a, ties, order, count, over_hi, over_lo, flags):
         flags[enters] = 1
         over_hi, over_lo = next_hi, next_lo
         start += 1
-    if start > 0 and start < m:
-        # Of equal weights the lowest index stays: undo what the window's front skipped.
-        value = a[ties[order[start]]]
-        first = last = start
-        while first > 0 and a[ties[order[first - 1]]] == value:
-            first -= 1
-        while last < m and a[ties[order[last]]] == value:
-            last += 1
-        if p >= 0:
-            flags[p] = 0
-        kept = 0
-        for j in range(first, last):
-            kept += flags[ties[order[j]]]
-            flags[ties[order[j]]] = 0
-        for j in range(first, first + kept):
-            flags[ties[order[j]]] = 1
-        if p >= 0:
-            p = ties[order[first + kept]]
     if p >= 0:
         flags[p] = 0
         flags[q] = 0
     return p, q, x_p, x_q
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _extremes(x, flags):
     """Least flagged and largest unflagged entry."""
     least, largest = np.inf, -np.inf
@@ -341,7 +345,7 @@ def _extremes(x, flags):
     return least, largest
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _prune(u, v, lo_in, hi_in, u_cut, v_cut, margin, decided):
     """Find weights whose side is the same at every λ of the bracket.
 
@@ -370,7 +374,7 @@ def _prune(u, v, lo_in, hi_in, u_cut, v_cut, margin, decided):
     return n_open
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _exchange(x, lo_in, hi_in):
     """Sum of x over M_hi without M_lo less the sum over M_lo without M_hi, double-double."""
     hi = lo = 0.0
@@ -383,7 +387,37 @@ def _exchange(x, lo_in, hi_in):
     return hi, lo
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
+def _excess(a, new_in, hi_in, over, base):
+    """By how much a mask's control sum exceeds the floor, a double-double.
+
+    Two ways: what it exchanges with M_hi, so that what they share cancels exactly (`over`:
+    M_hi's excess and the size of the terms it was summed from), or its own sum (`base`: the
+    decided weights' sum less the floor, and that sum's size). The one with the smaller terms
+    is the more exact: with 30 decades of range the other's rounding may exceed the floor.
+
+    Returns the excess and the size of its terms.
+    """
+    e_hi = e_lo = d_hi = d_lo = 0.0
+    exchanged = own = 0.0
+    for i in range(len(a)):
+        if new_in[i]:
+            d_hi, d_lo = _add(d_hi, d_lo, a[i], 0.0)
+            own += abs(a[i])
+        if new_in[i] != hi_in[i]:
+            exchanged += abs(a[i])
+            if new_in[i]:
+                e_hi, e_lo = _add(e_hi, e_lo, a[i], 0.0)
+            else:
+                e_hi, e_lo = _add(e_hi, e_lo, -a[i], 0.0)
+    if exchanged == 0.0 or exchanged + over[2] <= own + base[2]:
+        e_hi, e_lo = _add(e_hi, e_lo, over[0], over[1])
+        return e_hi, e_lo, exchanged + over[2]
+    d_hi, d_lo = _add(d_hi, d_lo, base[0], base[1])
+    return d_hi, d_lo, own + base[2]
+
+
+@compiled
 def _random_crossing(c, a, lo_in, hi_in, seed):
     """Median of 15 random crossings of weights of M_lo alone with weights of M_hi alone.
 
@@ -412,7 +446,19 @@ def _random_crossing(c, a, lo_in, hi_in, seed):
     return _kth_largest(crossings, 8)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
+def least_kept(c, a, lam, rest, flags):
+    """Smallest double-double c + λ a among the flagged weights (at least one)."""
+    least_hi, least_lo = np.inf, 0.0
+    for i in range(len(c)):
+        if flags[i]:
+            s, t = _combine(c[i], a[i], lam, rest)
+            if s < least_hi or (s == least_hi and t < least_lo):
+                least_hi, least_lo = s, t
+    return least_hi, least_lo
+
+
+@compiled
 def two_score(c, a, k, b_hi, b_lo, slack, flags):
     """Solve max c·x over 1·x = k, a·x ≥ b, 0 ≤ x ≤ 1, exactly.
 
@@ -432,13 +478,14 @@ def two_score(c, a, k, b_hi, b_lo, slack, flags):
     -------
     code : int
         OPTIMAL or INFEASIBLE.
-    lam : float
-        λ ≥ 0.
+    lam, rest : float
+        λ ≥ 0, a double-double.
     mu_hi, mu_lo : float
         The threshold, a double-double.
     p, q : int
-        The fractional weights, or -1; x_p + x_q = 1 exactly.
+        The fractional weights, or -1.
     x_p, x_q : float
+        They add up to 1, exactly or up to 2^-54; see :func:`_shares`.
     steps : int
         How many λ were tried beyond 0 and infinity.
     b_hi, b_lo : float
@@ -446,8 +493,8 @@ def two_score(c, a, k, b_hi, b_lo, slack, flags):
 
     Notes
     -----
-    Ties go to the lowest index among weights with equal scores. Each step is O(open weights);
-    no mask is met twice, so it ends on any input, with or without ties.
+    Each step is O(open weights). No mask is met twice, so it ends on any input, with or
+    without ties. Which of several equal weights it keeps is arbitrary.
     """
     n0 = len(c)
     none = np.int64(-1)
@@ -470,7 +517,7 @@ def two_score(c, a, k, b_hi, b_lo, slack, flags):
         e_hi, e_lo = _add(s_hi, s_lo, -b_hi, -b_lo)
     if e_hi >= 0.0:
         flags[:] = lo_in
-        return OPTIMAL, 0.0, mu_hi, mu_lo, none, none, 0.0, 0.0, 0, b_hi, b_lo
+        return OPTIMAL, 0.0, 0.0, mu_hi, mu_lo, none, none, 0.0, 0.0, 0, b_hi, b_lo
 
     zero_hi = mu_hi
 
@@ -486,21 +533,19 @@ def two_score(c, a, k, b_hi, b_lo, slack, flags):
     if e_hi < 0.0:
         if -e_hi > slack:
             flags[:] = hi_in
-            return INFEASIBLE, np.inf, mu_hi, mu_lo, none, none, 0.0, 0.0, 0, s_hi, s_lo
+            return INFEASIBLE, np.inf, 0.0, mu_hi, mu_lo, none, none, 0.0, 0.0, 0, s_hi, s_lo
         b_hi, b_lo = s_hi, s_lo
         e_hi = e_lo = 0.0
         s_hi, s_lo = _exchange(a, lo_in, hi_in)
         if not s_hi > 0.0:  # the target's own mask attains that best
             flags[:] = lo_in
-            return OPTIMAL, 0.0, zero_hi, 0.0, none, none, 0.0, 0.0, 0, b_hi, b_lo
+            return OPTIMAL, 0.0, 0.0, zero_hi, 0.0, none, none, 0.0, 0.0, 0, b_hi, b_lo
 
-    # By how much M_hi exceeds the floor, ≥ 0. Other masks are measured by what they exchange
-    # with M_hi, so that what they share cancels exactly.
-    over_hi, over_lo = e_hi, e_lo
+    over = (e_hi, e_lo, _size_where(a, hi_in) + abs(b_hi))
+    base = (-b_hi, -b_lo, abs(b_hi))
     index = np.arange(n0)
-    u, v = c.copy(), a.copy()
-    c, a = u, v  # the open weights' own arrays from here on
-    u, v = c.copy(), a.copy()
+    c0, a0 = c, a
+    c, a, u, v = c.copy(), a.copy(), c.copy(), a.copy()  # the open weights' own
     # λ itself is a double-double: between neighboring floats many weights may change places.
     # (low, high) is the bracket, (lam, rest) the trial.
     low, low_rest, high, high_rest = 0.0, 0.0, np.inf, 0.0
@@ -522,6 +567,8 @@ def two_score(c, a, k, b_hi, b_lo, slack, flags):
                 if decided[i] == 1:
                     flags[index[i]] = 1
                     k -= 1
+                    s_hi, s_lo = _add(base[0], base[1], a[i], 0.0)
+                    base = (s_hi, s_lo, max(base[2], abs(s_hi)))
                 elif decided[i] == 2:
                     c[m], a[m], u[m], v[m] = c[i], a[i], u[i], v[i]
                     lo_in[m], hi_in[m], index[m] = lo_in[i], hi_in[i], index[i]
@@ -563,23 +610,21 @@ def two_score(c, a, k, b_hi, b_lo, slack, flags):
         count = k - above
         new_in = np.empty(n, np.uint8)
         _choose(side, ties, order, 0, count, new_in)
-        f_hi, f_lo = _exchange(a, hi_in, new_in)
-        e_hi, e_lo = _add(over_hi, over_lo, f_hi, f_lo)
-        if e_hi < 0.0:  # even the ties' largest controls fall short: λ is too small
-            f_hi, f_lo = _exchange(a, lo_in, new_in)
+        new_over = _excess(a, new_in, hi_in, over, base)
+        if new_over[0] < 0.0:  # even the ties' largest controls fall short: λ is too small
+            f_hi, _ = _exchange(a, lo_in, new_in)
             if tangent and not f_hi > 0.0:
                 break
             lo_in, u, u_cut, low, low_rest = new_in, s, mu_hi, lam, rest
             continue
         least_in = np.empty(n, np.uint8)
         _choose(side, ties, order, len(ties) - count, count, least_in)
-        f_hi, f_lo = _exchange(a, hi_in, least_in)
-        f_hi, f_lo = _add(over_hi, over_lo, f_hi, f_lo)
-        if f_hi > 0.0:  # even their smallest exceed the floor: λ is too large
+        least_over = _excess(a, least_in, hi_in, over, base)
+        if least_over[0] > 0.0:  # even their smallest exceed the floor: λ is too large
             g_hi, _ = _exchange(a, least_in, hi_in)
             if tangent and not g_hi > 0.0:
                 break
-            hi_in, over_hi, over_lo = least_in, f_hi, f_lo
+            hi_in, over = least_in, least_over
             v, v_cut, high, high_rest = s, mu_hi, lam, rest
             continue
         at_tie = True
@@ -587,8 +632,7 @@ def two_score(c, a, k, b_hi, b_lo, slack, flags):
 
     n = len(c)
     if at_tie:
-        chosen = new_in
-        over_hi, over_lo = e_hi, e_lo
+        chosen, over = new_in, new_over
     else:
         # No mask lies between: what the two differ in is tied at the minimum.
         side = np.empty(n, np.uint8)
@@ -600,48 +644,31 @@ def two_score(c, a, k, b_hi, b_lo, slack, flags):
         order = _order(a, ties)
         chosen = np.empty(n, np.uint8)
         _choose(side, ties, order, 0, count, chosen)
-        f_hi, f_lo = _exchange(a, hi_in, chosen)
-        over_hi, over_lo = _add(over_hi, over_lo, f_hi, f_lo)
-    p, q, x_p, x_q = _window(a, ties, order, count, over_hi, over_lo, chosen)
-    # From here on λ is the float64 that is returned; the threshold is that of a tied weight.
-    lam = min(max(lam, low), high, 1e290)
-    pivot = p
-    if pivot < 0:
-        pivot = ties[0]
-        for j in range(len(ties)):  # the kept tie with the least combined score
-            i = ties[j]
-            if chosen[i] and (
-                not chosen[pivot]
-                or _combine(c[i], a[i], lam, 0.0) < _combine(c[pivot], a[pivot], lam, 0.0)
-            ):
-                pivot = i
-    mu_hi, mu_lo = _combine(c[pivot], a[pivot], lam, 0.0)
+        over = _excess(a, chosen, hi_in, over, base)
+        if not (lam > low or (lam == low and rest > low_rest)):
+            lam, rest = low, low_rest
+        elif not (lam < high or (lam == high and rest < high_rest)):
+            lam, rest = high, high_rest
+        if lam > 1e290:
+            lam, rest = 1e290, 0.0
+    p, q, x_p, x_q = _window(a, ties, order, count, over[0], over[1], chosen)
+    if p >= 0:
+        mu_hi, mu_lo = _combine(c[p], a[p], lam, rest)
+        p, q = index[p], index[q]
     for i in range(n):
         if chosen[i]:
             flags[index[i]] = 1
-    if p >= 0:
-        p, q = index[p], index[q]
-    return OPTIMAL, lam, mu_hi, mu_lo, p, q, x_p, x_q, steps, b_hi, b_lo
+    if p < 0:
+        mu_hi, mu_lo = least_kept(c0, a0, lam, rest, flags)
+    return OPTIMAL, lam, rest, mu_hi, mu_lo, p, q, x_p, x_q, steps, b_hi, b_lo
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def least_kept(c, a, lam, flags):
-    """Smallest double-double c + λ a among the flagged weights (at least one)."""
-    least_hi, least_lo = np.inf, 0.0
-    for i in range(len(c)):
-        if flags[i]:
-            s, t = _combine(c[i], a[i], lam, 0.0)
-            if s < least_hi or (s == least_hi and t < least_lo):
-                least_hi, least_lo = s, t
-    return least_hi, least_lo
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def gap_terms(c, a, lam, mu_hi, mu_lo, flags, p, q, x_p, x_q):
+@compiled
+def gap_terms(c, a, lam, rest, mu_hi, mu_lo, flags, p, q, x_p, x_q):
     """Σ max(0, r) − x r over the given weights, r = c + λ a − μ in double-double; ≥ 0."""
     total = 0.0
     for i in range(len(c)):
-        s, t = _combine(c[i], a[i], lam, 0.0)
+        s, t = _combine(c[i], a[i], lam, rest)
         r, _ = _add(s, t, -mu_hi, -mu_lo)
         x = 1.0 if flags[i] else 0.0
         if i == p:
@@ -653,3 +680,28 @@ def gap_terms(c, a, lam, mu_hi, mu_lo, flags, p, q, x_p, x_q):
         elif r < 0.0:
             total -= x * r
     return total
+
+
+@compiled
+def floor_excess(a, b_hi, b_lo, flags, p, q, x_p, x_q):
+    """a·x − b, summed as a double-double."""
+    hi, lo = _sum_where(a, flags)
+    if p >= 0:
+        s, t = _two_prod(x_p, a[p])
+        hi, lo = _add(hi, lo, s, t)
+        s, t = _two_prod(x_q, a[q])
+        hi, lo = _add(hi, lo, s, t)
+    hi, lo = _add(hi, lo, -b_hi, -b_lo)
+    return hi
+
+
+@compiled
+def near_threshold(c, a, lam, rest, mu_hi, mu_lo, near):
+    """near[i] = whether c + λ a equals μ up to rounding of the terms. Returns how many."""
+    count = 0
+    for i in range(len(c)):
+        s, t = _combine(c[i], a[i], lam, rest)
+        r, _ = _add(s, t, -mu_hi, -mu_lo)
+        near[i] = abs(r) <= 1e-14 * (abs(c[i]) + lam * abs(a[i]))
+        count += near[i]
+    return count
