@@ -82,7 +82,7 @@ def test_ragged_lists_and_foreign_objects():
 
     refused("target cannot be read as an array", [[1.0], [1.0, 2.0]])
     refused("target cannot be read as an array: on another planet", Broken())
-    refused("target has dtype object", {"not": "an array"})
+    refused("target is dict; wanted an array", {"not": "an array"})
 
 
 def test_empty_arrays():
