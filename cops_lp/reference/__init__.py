@@ -2,8 +2,12 @@
 
 Each takes a Problem and returns a :class:`~cops_lp.Solution` with the package's own signs
 (multipliers ≥ 0) and an honest gap, build and solve time apart. They share no code with the
-engine. Importing this subpackage imports none of the solvers:
-``pip install 'cops-lp[reference]'`` brings them.
+engine. A verdict of theirs is checked in float64 before it is passed on: an answer with a gap
+or residual above 1e-4 is a numerical error, and "infeasible" needs a proof that holds (a floor
+above what its control can keep alone is told by a top-k sum, without asking).
+
+Importing this subpackage imports none of the solvers: ``pip install 'cops-lp[reference]'``
+brings them.
 
 ===================  ==========================================================
 `solve_highs`        highspy: dual simplex, interior point with crossover, PDLP

@@ -70,6 +70,7 @@ class Outcome:
     ----------
     verdict : Verdict
     x : ndarray of float64, shape (n,), or None
+        None unless `verdict` is SOLVED.
     duals : ndarray of float64, shape (K,), or None
         Raw duals of the floors; :data:`RAW_SIGN` turns them into multipliers.
     build_seconds, seconds : float
@@ -80,7 +81,7 @@ class Outcome:
         The solver's own word for how it ended.
     """
 
-    verdict: Verdict
+    verdict: Verdict = Verdict.FAILED
     x: np.ndarray | None = None
     duals: np.ndarray | None = None
     build_seconds: float = 0.0
@@ -118,7 +119,7 @@ class _Scaled:
     """The scores over powers of two, so that scaling rounds nothing.
 
     c, A, floors and handed are in scaled units: score = scaled · 2^exponent. `handed` are the
-    floors that solvers are given: a floor at the attainable best is lowered by the rounding
+    floors that solvers are given: where a floor is at its attainable best, less by the rounding
     that counts as none, since HiGHS calls a floor at the best infeasible from 1e5 weights on.
     """
 
@@ -209,21 +210,23 @@ def solve_with(
 
     if outcome.verdict is Verdict.TIME_LIMIT:
         return unsolved(Status.TIME_LIMIT, "")
-    if outcome.verdict is Verdict.INFEASIBLE and K > 0:
+    if outcome.verdict is not Verdict.SOLVED:  # infeasible, or too thin for the solver: prove it
         left = None if time_limit is None else max(time_limit - seconds, 1e-3)
-        proof = _guarded(run, _elastic(scaled, problem.keep), left, method)
+        proof = _guarded(run, _elastic(scaled, problem.keep), left, method) if K else Outcome()
         build_seconds += proof.build_seconds
         seconds += proof.seconds
+        proven = None if proof.duals is None else multipliers_from_raw(kind, proof.duals)
+        if proven is not None and _proves_infeasible(scaled, problem.keep, proven):
+            return _infeasible(
+                problem, scaled, proven, method, build_seconds, seconds, raise_on_infeasible
+            )
+        if outcome.verdict is Verdict.FAILED:
+            return unsolved(Status.NUMERICAL_ERROR, outcome.note or "failed")
         if proof.verdict is Verdict.TIME_LIMIT:
-            return unsolved(Status.TIME_LIMIT, "")
-        y = np.zeros(K)
-        if proof.duals is not None and np.isfinite(proof.duals).all():
-            y = np.maximum(RAW_SIGN[kind] * proof.duals, 0.0)
-        if not _proves_infeasible(scaled, problem.keep, y):
-            return unsolved(Status.NUMERICAL_ERROR, "called infeasible without a proof that holds")
-        return _infeasible(problem, scaled, y, method, build_seconds, seconds, raise_on_infeasible)
-    if outcome.verdict is not Verdict.SOLVED or outcome.x is None or outcome.duals is None:
-        return unsolved(Status.NUMERICAL_ERROR, outcome.note or outcome.verdict.value)
+            return unsolved(Status.TIME_LIMIT, "called infeasible, no time for the proof")
+        return unsolved(Status.NUMERICAL_ERROR, "called infeasible without a proof that holds")
+    if outcome.x is None or outcome.duals is None:
+        return unsolved(Status.NUMERICAL_ERROR, f"no answer although {outcome.note or 'solved'}")
 
     multipliers = multipliers_from_raw(kind, outcome.duals)
     if multipliers is None:
@@ -292,10 +295,7 @@ def _guarded(run: Run, lp: LinearProgram, time_limit: float | None, method: str)
 
 
 def _scale(problem: Problem) -> tuple[_Scaled, int | None]:
-    """Scale the scores; also find the first control whose floor it cannot reach alone.
-
-    A floor above the attainable best by no more than the tolerance becomes the best.
-    """
+    """Scale the scores; also find the first control whose floor it cannot reach alone."""
     k = problem.keep
     exponents = np.zeros(len(problem.scores), dtype=np.int64)
     scores = np.empty((len(problem.scores), problem.size))
@@ -309,11 +309,9 @@ def _scale(problem: Problem) -> tuple[_Scaled, int | None]:
     for j, row in enumerate(scores[1:]):
         best, magnitude = _best(row, k)
         slack = FLOOR_TOLERANCE * magnitude
-        if floors[j] > best + slack:
-            lone = j if lone is None else lone
-        else:
-            floors[j] = min(floors[j], best)
-            handed[j] = min(floors[j], best - slack)
+        if floors[j] > best + slack and lone is None:
+            lone = j
+        handed[j] = min(floors[j], best - slack)
     return _Scaled(scores[0], scores[1:], floors, handed, exponents), lone
 
 

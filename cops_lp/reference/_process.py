@@ -72,6 +72,14 @@ def run_isolated(
     Notes
     -----
     The scores go through a temporary folder: 8(K + 1) bytes or less per weight on disk.
+
+    Examples
+    --------
+    >>> from cops_lp import Problem
+    >>> problem = Problem([3.0, 2.0, 1.0, 0.0], [[0.0, 1.0, 2.0, 3.0]], keep=2, floors=3.5)
+    >>> solution = run_isolated("highs", problem, time_limit=60.0)
+    >>> solution.objective, solution.multipliers.tolist()
+    (2.5, [1.0])
     """
     check_choice("name", name, NAMES)
     check_positive("time_limit", time_limit)

@@ -84,6 +84,14 @@ def solve_cvxpy(
     -----
     An answer that the solver itself calls inaccurate is accepted when its gap and residuals
     are within 1e-4; the Solution's gap says how good it is.
+
+    Examples
+    --------
+    >>> from cops_lp import Problem
+    >>> problem = Problem([3.0, 2.0, 1.0, 0.0], [[0.0, 1.0, 2.0, 3.0]], keep=2, floors=3.5)
+    >>> solution = solve_cvxpy(problem)
+    >>> round(solution.objective, 6), solution.multipliers.round(6).tolist()
+    (2.5, [1.0])
     """
     check_positive("time_limit", time_limit)
     check_positive("tolerance", tolerance)

@@ -38,8 +38,9 @@ def solve_highs(
     problem : Problem
     algorithm : {"simplex", "ipm", "pdlp"}
         Dual simplex; interior point with crossover to a vertex; or the first-order method
-        PDLP, whose gap and residuals end at about `tolerance`. PDLP may never get there: give
-        it a time limit.
+        PDLP, whose gap and residuals end at about `tolerance`. With a floor near the
+        attainable best PDLP may never get there, nor the interior point on scores of 30
+        decades: give them a time limit.
     time_limit : float, optional
         Seconds, > 0. HiGHS looks at it between iterations only: its simplex and presolve
         overrun it at times, by minutes from 1e5 weights on. Where it must hold, use
@@ -74,6 +75,14 @@ def solve_highs(
     bytes per weight for the scaled scores. "ipm" takes 11 s for 1e6 weights and one control
     on one core of a small machine, and minutes where a floor is within 1e-6 of the attainable
     best; "simplex" is for up to 1e5 weights.
+
+    Examples
+    --------
+    >>> from cops_lp import Problem
+    >>> problem = Problem([3.0, 2.0, 1.0, 0.0], [[0.0, 1.0, 2.0, 3.0]], keep=2, floors=3.5)
+    >>> solution = solve_highs(problem)
+    >>> solution.objective, solution.multipliers.tolist()
+    (2.5, [1.0])
     """
     check_choice("algorithm", algorithm, tuple(_ALGORITHMS))
     check_positive("time_limit", time_limit)

@@ -66,6 +66,14 @@ def solve_scipy(
     HiGHS drops coefficients below 1e-12 of the score's mean (1e-9 with SciPy before 1.15); the
     fractional entries are recomputed without that loss. Memory: several copies of (K + 1)·d
     float64.
+
+    Examples
+    --------
+    >>> from cops_lp import Problem
+    >>> problem = Problem([3.0, 2.0, 1.0, 0.0], [[0.0, 1.0, 2.0, 3.0]], keep=2, floors=3.5)
+    >>> solution = solve_scipy(problem)
+    >>> solution.objective, solution.multipliers.tolist()
+    (2.5, [1.0])
     """
     check_choice("algorithm", algorithm, _ALGORITHMS)
     check_positive("time_limit", time_limit)
