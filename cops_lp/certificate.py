@@ -20,6 +20,7 @@ from .solution import Solution, Status
 __all__ = ["Certificate", "Check", "certify"]
 
 TOLERANCE = 1e-12
+ROUNDING_SHARE = 1e-3
 
 _CHUNK = 1 << 17
 _BEYOND = 2.0**900  # in scaled units, where every score is at most 1
@@ -62,7 +63,11 @@ class Certificate:
     objective, bound, gap : float
         As the judge computes them; NaN for an infeasible problem.
     relative_gap : float
-        gap over Σ x_i |c_i|.
+        gap over `scale`.
+    scale : float
+        Σ x_i |c_i| + 10⁻³ Σ_j λ_j Σ x_i |A_ji|, what residuals of optimality are measured by:
+        10⁻¹² of it is 10⁻¹² of the objective's terms, and what the rounding of the floors' own
+        sums (10⁻¹⁵ of them) is worth.
     fractional : int
         Number of fractional entries of the relaxed solution.
     """
@@ -73,6 +78,7 @@ class Certificate:
     bound: float = math.nan
     gap: float = math.nan
     relative_gap: float = math.nan
+    scale: float = math.nan
     fractional: int = 0
 
     @property
@@ -112,7 +118,7 @@ def certify(problem: Problem | tuple[Any, Any], solution: Solution) -> Certifica
         Truthy when every condition holds. For OPTIMAL: the mask has k weights and is what
         the solution says; the relaxed point is feasible, the multipliers are ≥ 0,
         complementarity holds for floors and weights, so that bound − objective is at most
-        1e-12 of Σ x_i |c_i|. For INFEASIBLE: the certificate y ≥ 0 has yᵀb > T_k(Aᵀy), by more
+        1e-12 of `Certificate.scale`. For INFEASIBLE: the certificate y ≥ 0 has yᵀb > T_k(Aᵀy), by more
         than what counts as rounding. A solution that is not well formed fails that check.
 
     Raises
@@ -315,7 +321,7 @@ def _judge_optimal(problem: Problem, solution: Solution) -> Certificate:
             x_scale[j] += float(np.abs(product).sum())
             mask_scale[j] += float(np.abs(row[mask]).sum())
 
-    target_scale = float(x_scale[0])
+    target_scale = float(x_scale[0] + ROUNDING_SHARE * (dual[:, 0] @ x_scale[1:]))
     excess = np.array([x_totals[j + 1].value(-b[j]) for j in range(K)])  # A x − b
     floor_scale = np.maximum(x_scale[1:], np.abs(b))
     for j in range(K):
@@ -337,7 +343,7 @@ def _judge_optimal(problem: Problem, solution: Solution) -> Certificate:
     claimed = _ldexp([solution.objective, solution.bound, solution.gap], -e[0])
     truth = np.array([objective, objective + gap, gap])
 
-    relative = "over Σ x |c|"
+    relative = "over Σ x|c| + Σ λ x|A| / 1000"
     checks = [
         Check("mask count", float(abs(count - k)), 0.0, "mask entries beyond or short of k"),
         Check("0 ≤ x ≤ 1", max(outside, 0.0), 0.0, "largest violation"),
@@ -402,6 +408,7 @@ def _judge_optimal(problem: Problem, solution: Solution) -> Certificate:
         bound=float(_ldexp(objective + gap, e[0])),
         gap=float(_ldexp(gap, e[0])),
         relative_gap=_ratio1(abs(gap), target_scale),
+        scale=float(_ldexp(target_scale, e[0])),
         fractional=fractional,
     )
 

@@ -43,7 +43,7 @@ def assign_fractional(
     """
     f = len(x)
     chosen = np.zeros(f, dtype=bool)
-    if comb(f, count) > _MOST_ASSIGNMENTS:
+    if f > 64 or comb(f, count) > _MOST_ASSIGNMENTS:
         chosen[np.argsort(-x, kind="stable")[:count]] = True
         return chosen
     best_rank = (np.inf, np.inf)

@@ -19,7 +19,7 @@ from .solution import Fractional, Solution, Status
 
 __all__ = ["solve", "solve_problem"]
 
-_GAP_TOLERANCE = 1e-12  # of the summed absolute target of x
+_GAP_TOLERANCE = 1e-12
 _MET = FLOOR_TOLERANCE / 2
 """A floor lacks nothing up to this share of the summed absolute control: stricter than the
 judge's, so that a borderline case is not told two ways."""
@@ -142,7 +142,8 @@ def _finish(
     mask[found.fractional] = chosen
     totals = kept_sums + f_scores[:, chosen].sum(axis=1)
     objective = float(kept_sums[0] + f_scores[0] @ found.values)
-    scale = found.magnitudes[0] + np.abs(f_scores[0]) @ found.values
+    sizes = found.magnitudes + np.abs(f_scores) @ found.values
+    scale = sizes[0] + 1e-3 * float(found.multipliers @ sizes[1:])  # as the judge's
     sound = np.isfinite([*found.multipliers, found.threshold, objective]).all()
     if not (sound and abs(found.gap) <= _GAP_TOLERANCE * scale):
         raise SolverError(f"{Status.NUMERICAL_ERROR.value} (gap {found.gap:.3g}, {problem!r})")

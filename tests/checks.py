@@ -6,8 +6,8 @@ import numpy as np
 
 from cops_lp import Certificate, Solution, certify
 
-GAP = 1e-12  # of the summed absolute target of the weights with x > 0
-OBJECTIVE = 1e-9  # against other solvers, of the same scale
+GAP = 1e-12  # of the judge's scale
+OBJECTIVE = 1e-9  # against other solvers, of the summed absolute target where x > 0
 
 
 def target_scale(solution: Solution) -> float:

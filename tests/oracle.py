@@ -57,12 +57,12 @@ def exact_residuals(
 
     Returns the dual bound T_k(c + Aᵀλ) − λᵀb less cᵀx, the largest lack of a floor over its
     summed absolute control, and |1ᵀx − k|. Needs no threshold and shares nothing with the
-    judge.
+    judge. `multipliers` has shape (K, 2): double-doubles.
     """
     c = [Fraction(float(v)) for v in target]
     A = [[Fraction(float(v)) for v in row] for row in controls]
     b = [Fraction(float(v)) for v in floors]
-    lam = [Fraction(float(v)) for v in multipliers]
+    lam = [sum(map(Fraction, row.tolist()), Fraction(0)) for row in multipliers]
     share = [Fraction(float(v)) for v in x]
     s = [ci + sum(w * row[i] for w, row in zip(lam, A, strict=True)) for i, ci in enumerate(c)]
     top = sum(sorted(s, reverse=True)[:keep], Fraction(0))

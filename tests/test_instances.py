@@ -34,7 +34,7 @@ def test_judge_rational_arithmetic_and_highs_agree(first):
     for seed in range(first, first + CHUNK):
         instance = random_instance(seed)
         solution = solved(instance)
-        assert_certified(solution)
+        verdict = assert_certified(solution)
         reference = solve_highs(solution.problem, raise_on_infeasible=False)
         if solution.status is Status.INFEASIBLE:
             best = attainable(instance.control, instance.keep)
@@ -51,10 +51,10 @@ def test_judge_rational_arithmetic_and_highs_agree(first):
             instance.keep,
             np.array([float(instance.floor)]),
             solution.relaxed(),
-            solution.multipliers,
+            np.stack((solution.multipliers, solution.multipliers_rest), axis=1),
         )
-        gap += Fraction(float(solution.multipliers[0])) * (Fraction(instance.floor) - floor)
-        assert abs(gap) <= GAP * scale, instance.name
+        gap += Fraction(float(solution.multipliers.sum())) * (Fraction(instance.floor) - floor)
+        assert abs(gap) <= GAP * verdict.scale, instance.name
         assert lack <= 1e-12, instance.name
         assert count <= 1e-12, instance.name
         # HiGHS drops coefficients and works to 1e-10: with 30 decades in one row, or a
