@@ -2,7 +2,7 @@
 
 The answer never depends on the sample; only the time does. On the region, the dual of the
 whole problem and that of the open weights differ by a linear function, so an optimum of the
-latter inside the region is one of the former (docs/algorithm.md).
+latter inside the region is one of the former (docs/screening.md).
 """
 
 from __future__ import annotations
