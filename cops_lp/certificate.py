@@ -119,7 +119,8 @@ def certify(problem: Problem | tuple[Any, Any], solution: Solution) -> Certifica
         the solution says; the relaxed point is feasible, the multipliers are ≥ 0,
         complementarity holds for floors and weights, so that bound − objective is at most
         1e-12 of `Certificate.scale`. For INFEASIBLE: the certificate y ≥ 0 has
-        yᵀb > T_k(Aᵀy), by more than what counts as rounding. A solution that is not well formed fails that check.
+        yᵀb > T_k(Aᵀy), by more than what counts as rounding. A solution that is not
+        well formed fails that check.
 
     Raises
     ------

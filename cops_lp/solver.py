@@ -141,10 +141,11 @@ def _finish(
     )
     mask[found.fractional] = chosen
     totals = kept_sums + f_scores[:, chosen].sum(axis=1)
-    objective = float(kept_sums[0] + f_scores[0] @ found.values)
-    sizes = found.magnitudes + np.abs(f_scores) @ found.values
-    scale = sizes[0] + 1e-3 * float(found.multipliers @ sizes[1:])  # as the judge's
-    sound = np.isfinite([*found.multipliers, found.threshold, objective]).all()
+    with np.errstate(over="ignore"):  # a sum beyond float64 fails the check below
+        objective = float(kept_sums[0] + f_scores[0] @ found.values)
+        sizes = found.magnitudes + np.abs(f_scores) @ found.values
+        scale = sizes[0] + 1e-3 * float(found.multipliers @ sizes[1:])  # as the judge's
+    sound = np.isfinite([*found.multipliers, found.threshold, objective, scale]).all()
     if not (sound and abs(found.gap) <= _GAP_TOLERANCE * scale):
         raise SolverError(f"{Status.NUMERICAL_ERROR.value} (gap {found.gap:.3g}, {problem!r})")
     lack = floors - totals[1:]
