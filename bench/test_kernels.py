@@ -22,8 +22,8 @@ Benchmark = Any  # pytest-benchmark's fixture has no public type
 
 def exponential(d: int, dtype: type = np.float64) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
-    target = rng.standard_exponential(d).astype(dtype)
-    control = (0.3 * target + rng.standard_exponential(d)).astype(dtype)
+    target: np.ndarray = rng.standard_exponential(d).astype(dtype)
+    control: np.ndarray = (0.3 * target + rng.standard_exponential(d)).astype(dtype)
     return target, control
 
 
