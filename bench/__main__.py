@@ -67,10 +67,11 @@ def complexity(
         "time_limit": time_limit,
         "memory_mapped": memory_map is not None,
     }
-    run = _run("complexity", cells, results, settings, fresh)
+    name = "complexity-mapped" if memory_map else "complexity"
+    run = _run("complexity", cells, results, settings, fresh, name)
     from .plots import plot_complexity
 
-    plot_complexity(run, results, "complexity")
+    plot_complexity(run, results, name)
     table = Table("K", "d", "time", "passes", "open", "B/weight", "gap", "certified")
     for cell in run["cells"]:
         about, result = cell["about"], cell["result"]
@@ -84,13 +85,13 @@ def complexity(
             str(result["passes"]),
             f"{result['open_share']:.2%}",
             f"{result['extra_bytes'] / about['d']:.3g}",
-            f"{result['judge']['relative_gap']:.1e}",
+            f"{result['judge']['relative_gap'] or 0.0:.1e}",
             "yes" if result["judge"]["certified"] else "NO",
         )
     out.print(table)
     for K, (first, last, slope) in complexity_study.slopes(run).items():
         out.print(f"K = {K}: slope {slope:.3f} from {first:,} to {last:,}")
-    _say_where(results, "complexity")
+    _say_where(results, name)
 
 
 @app.command()
@@ -105,7 +106,9 @@ def peers(
     threads: Threads = None,
     seed: Seed = 0,
     budget: Budget = 10.0,
-    time_limit: Limit = 300.0,
+    time_limit: Annotated[
+        float, typer.Option(min=0.1, help="Seconds for all that a general solver's process does.")
+    ] = 300.0,
     results: Results = RESULTS / "scratch",
     fresh: Fresh = False,
 ) -> None:
@@ -209,10 +212,15 @@ def report(
 
 
 def _run(
-    study: str, cells: list[Cell], results: Path, settings: dict[str, Any], fresh: bool
+    study: str,
+    cells: list[Cell],
+    results: Path,
+    settings: dict[str, Any],
+    fresh: bool,
+    name: str = "",
 ) -> dict[str, Any]:
     try:
-        return run_study(study, cells, results, settings=settings, fresh=fresh)
+        return run_study(study, cells, results, settings=settings, fresh=fresh, name=name)
     except StaleResultsError as error:
         Console(stderr=True).print(str(error), markup=False)
         raise typer.Exit(2) from None

@@ -7,7 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["SELECTIONS", "Bisected", "Selection", "bisection", "torch_is_missing"]
+__all__ = [
+    "SELECTIONS",
+    "Bisected",
+    "Selection",
+    "bisection",
+    "set_torch_threads",
+    "torch_is_missing",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +81,14 @@ def torch_is_missing() -> bool:
     except ImportError:
         return True
     return False
+
+
+def set_torch_threads(threads: int | None) -> None:
+    """Give torch as many threads as ours has; None leaves it all it takes."""
+    import torch
+
+    if threads is not None:
+        torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True, slots=True)

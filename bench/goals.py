@@ -11,7 +11,7 @@ import numpy as np
 
 import cops_lp
 
-from .baselines import torch_is_missing
+from .baselines import set_torch_threads, torch_is_missing
 from .cases import Case, Posed, bytes_of_scores, pose, prefix
 from .general import SOLVERS
 from .judged import Judged, verdict
@@ -133,6 +133,7 @@ def measure_reading(
     if K == 0 and not torch_is_missing():
         import torch
 
+        set_torch_threads(threads)
         tensor = torch.from_numpy(posed.target)
         tasks["torch.topk"] = lambda: torch.topk(tensor, posed.keep, sorted=False)
     return _timed(tasks, {"ours": Judged()}, Rounds(budget=budget * len(tasks)))

@@ -9,7 +9,7 @@ import numpy as np
 
 import cops_lp
 
-from .baselines import SELECTIONS, bisection, torch_is_missing
+from .baselines import SELECTIONS, bisection, set_torch_threads, torch_is_missing
 from .cases import Case, Posed, bytes_of_scores, pose
 from .general import SOLVERS
 from .judged import Judged, verdict
@@ -35,6 +35,7 @@ CONTROLS = (1, 4)
 LARGEST_GENERAL = 10**6
 
 _AGREE = 1e-12
+_SAFETY_LIMIT = 3600.0  # of what is sure to end: selections and bisections
 _WARM = 200  # weights of the problem that loads a general solver's libraries
 _FIXED = 700e6
 
@@ -61,7 +62,7 @@ def cells(
     seed : int
     threads : int or None
     budget, time_limit : float
-        Seconds of timed rounds, and for all that a cell's process does.
+        Seconds of timed rounds, and for all that a general solver's process does.
     solvers : list of str, optional
         Keys of :data:`bench.general.SOLVERS`; all by default.
     """
@@ -73,10 +74,10 @@ def cells(
             found.append(
                 Cell(
                     name=f"{group}, d = {d:,}",
-                    about={"group": group, "d": d, "K": K, "limit": time_limit, **common},
+                    about={"group": group, "d": d, "K": K, "limit": _SAFETY_LIMIT, **common},
                     function=f"bench.peers:measure_{group}",
                     arguments={"d": d, **common},
-                    time_limit=time_limit,
+                    time_limit=_SAFETY_LIMIT,
                     skipped=shortage(needs),
                 )
             )
@@ -110,6 +111,8 @@ def measure_selection(d: int, seed: int, threads: int | None, budget: float) -> 
     posed = pose(Case(d, 0, seed))
     k = posed.keep
     missing = torch_is_missing()
+    if not missing:
+        set_torch_threads(threads)
     used = {name: peer for name, peer in SELECTIONS.items() if not (peer.torch and missing)}
     judged = Judged()
     answers: dict[str, Any] = {}
@@ -178,7 +181,7 @@ def measure_bisection(d: int, seed: int, threads: int | None, budget: float) -> 
             OURS: lambda: posed.solve(threads),
             "bisection": lambda: bisection(posed.target, posed.controls[0], posed.keep, floor),
         },
-        Rounds(least=3, budget=budget),
+        Rounds(least=3 if d <= 10**7 else 1, budget=budget),
         keep_answer,
     )
     (answer,) = last

@@ -77,20 +77,23 @@ def run_study(
     results: Path,
     *,
     settings: Mapping[str, Any],
+    name: str = "",
     fresh: bool = False,
     console: Console | None = None,
 ) -> dict[str, Any]:
-    """Measure what is missing and write ``STUDY.json``.
+    """Measure what is missing and write ``NAME.json``.
 
     Parameters
     ----------
     study : str
-        Name of the study and of its files.
+        Which study it is.
     cells : sequence of Cell
     results : Path
         Folder for the files, made when missing.
     settings : mapping
         What was asked for; recorded as it is.
+    name : str
+        Stem of its files, where it is not the study's.
     fresh : bool
         Throw away what was measured before.
     console : Console, optional
@@ -99,7 +102,7 @@ def run_study(
     Returns
     -------
     dict
-        What ``STUDY.json`` holds: machine, versions, git state, settings, dates and `cells`
+        What ``NAME.json`` holds: machine, versions, git state, settings, dates and `cells`
         in their order, each with `about`, `status` ("done", "unavailable", "not installed",
         "skipped", "time limit" or "failed"), `message`, `seconds` of its process, and
         `result`, what the function returned.
@@ -110,7 +113,8 @@ def run_study(
         Lines of another code or machine are there and `fresh` is False.
     """
     results.mkdir(parents=True, exist_ok=True)
-    lines = results / f"{study}.jsonl"
+    name = name or study
+    lines = results / f"{name}.jsonl"
     made_with = describe()
     known = _resume(lines, made_with, fresh)
     records = []
@@ -122,9 +126,9 @@ def run_study(
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=console) as progress:
-        task = progress.add_task(study, total=len(cells))
+        task = progress.add_task(name, total=len(cells))
         for cell in cells:
-            progress.update(task, description=f"{study}: {cell.name}")
+            progress.update(task, description=f"{name}: {cell.name}")
             record = known.get(key_of(cell.about))
             if record is None:
                 record = _measure(cell)
@@ -143,7 +147,7 @@ def run_study(
         "date": _now(),
         "cells": records,
     }
-    write_json(results / f"{study}.json", run)
+    write_json(results / f"{name}.json", run)
     return run
 
 

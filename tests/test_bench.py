@@ -248,7 +248,8 @@ def test_a_study_goes_on_where_it_was_stopped(results, tmp_path):
         False,
         False,
     ]
-    assert len(stopped.read_text(encoding="utf-8").splitlines()) == 5
+    whole = [json.loads(line) for line in stopped.read_text(encoding="utf-8").splitlines()]
+    assert [line.get("about") for line in whole[1:]] == [cell["about"] for cell in after]
     # Another code's results are not mixed in.
     header = json.loads(lines[0])
     header["made_with"]["source"] = "another"
