@@ -1,1 +1,1 @@
-"""Benchmarks, and how the sample scores are made; run from the repository root."""
+"""Benchmarks (see README.md here), and how the sample scores are made; run from the root."""
