@@ -13,7 +13,7 @@ from .engine.driver import NotFiniteError, Relaxation, solve_relaxation
 from .engine.stores import ArrayStore
 from .errors import InfeasibleError, ProblemError, SolverError
 from .problem import FLOOR_TOLERANCE, Controls, Keep, PerControl, Problem
-from .rounding import assign_fractional
+from .rounding import assign_fractional, repair_by_swaps
 from .solution import Fractional, Solution, Status
 
 __all__ = ["solve", "solve_problem"]
@@ -82,11 +82,6 @@ def solve_problem(
     problem: Problem, *, threads: int | None = None, raise_on_infeasible: bool = True
 ) -> Solution:
     """Solve a validated problem; see :func:`solve`."""
-    if len(problem.controls) > 1:
-        raise ProblemError(
-            f"{len(problem.controls)} controls were given; this version solves for at most one "
-            "(cops_lp.reference.solve_highs takes any number)"
-        )
     start = time.perf_counter()
     store = ArrayStore(problem.scores, _threads(threads))
     floors = problem.floors
@@ -100,9 +95,10 @@ def solve_problem(
             "a score held a value that was not finite and holds none now: "
             "was an array changed during the solve?"
         ) from None
-    method = "two-score" if problem.controls else "top-k"
+    method = ("top-k", "two-score", "dual simplex")[min(len(problem.controls), 2)]
     if not found.feasible:
-        certificate = np.ones(len(floors))
+        assert found.certificate is not None
+        certificate = found.certificate / found.certificate.sum()
         if raise_on_infeasible:
             raise InfeasibleError(
                 problem.names, floors, problem.best()[1:], certificate, problem.keep
@@ -137,6 +133,19 @@ def _finish(
     )
     mask[found.fractional] = chosen
     totals = kept_sums + f_scores[:, chosen].sum(axis=1)
+    changed, values = found.fractional, found.values
+    if found.near_scores is not None and np.any(floors - totals[1:] > slack):
+        before = mask[found.near]
+        after = repair_by_swaps(
+            before, found.near_scores[0], found.near_scores[1:], floors - totals[1:], slack
+        )
+        mask[found.near] = after
+        totals += found.near_scores @ (after.astype(np.float64) - before)
+        swapped = np.setdiff1d(found.near[before != after], changed, assume_unique=True)
+        order = np.argsort(np.concatenate((changed, swapped)))
+        # Where a swap changed a whole weight, the vertex has the opposite of the mask.
+        values = np.concatenate((values, ~mask[swapped]))[order]
+        changed = np.concatenate((changed, swapped))[order]
     objective = float(kept_sums[0] + f_scores[0] @ found.values)
     scale = found.magnitudes[0] + np.abs(f_scores[0]).sum()
     status = Status.OPTIMAL
@@ -161,7 +170,7 @@ def _finish(
         passes=found.passes,
         open_count=found.open_count,
         seconds=time.perf_counter() - start,
-        changed=Fractional(found.fractional, found.values),
+        changed=Fractional(changed, values),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -17,8 +17,10 @@ import numpy as np
 from ..kernels.two_score import sum_dd
 from ..problem import FLOOR_TOLERANCE
 from .exact import solve_exact
-from .region import MARGIN, contains, guess_rays, widened_rays
+from .region import MARGIN, SampleSolver, contains, guess_rays, widened_rays
+from .several import JOINT_TOLERANCE, Search
 from .stores import ArrayStore, Screened, Store
+from .vertex import Vertex
 
 __all__ = ["NotFiniteError", "Relaxation", "best_sum", "solve_relaxation"]
 
@@ -27,6 +29,7 @@ _SAMPLE = (1 << 12, 1 << 17)  # least and most weights sampled at first
 _SHRINK = 4  # samples and open weights are sampled in turn when fewer by this factor
 _SPREADS = (4.0, 6.0, 10.0, 20.0)  # standard deviations, a round each
 _SEED = 20_210_712
+_NEAR = 128  # weights on either side of the threshold handed over for swaps
 
 
 class NotFiniteError(Exception):
@@ -40,7 +43,7 @@ class Relaxation:
     Attributes
     ----------
     feasible : bool
-        When False the rest describes the best mask of the control alone.
+        When False the rest describes the best mask of the certificate's combined control.
     multipliers : ndarray of float64, shape (K,)
     threshold : float
     kept_sums : ndarray of float64, shape (1 + K, 2)
@@ -54,6 +57,12 @@ class Relaxation:
         Σ max(0, r) − x r + Σ λ_j (A_j x − b_j), r = s − μ.
     passes, open_count : int
         Reads of the whole store, and weights that the last one left open.
+    certificate : ndarray of float64, shape (K,), or None
+        When infeasible: y ≥ 0 with yᵀb > T_k(Aᵀy); `threshold` is then the k-th largest Aᵀy.
+    near : ndarray of int64
+        For two controls or more: flat indices, ascending, of open weights nearest to the
+        threshold on either side, to swap where a rounding misses a floor.
+    near_scores : ndarray of float64, shape (1 + K, len(near)), or None
     """
 
     feasible: bool
@@ -67,6 +76,9 @@ class Relaxation:
     gap: float
     passes: int
     open_count: int
+    certificate: np.ndarray | None = None
+    near: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    near_scores: np.ndarray | None = None
 
 
 def solve_relaxation(
@@ -119,7 +131,7 @@ def solve_relaxation(
         np.ldexp(sample, -scaling[:, None], out=sample)
         if rays is None or previous is None:
             expected = np.ldexp(floors[:, 0], -scaling[1:]) * (sample.shape[1] / d)
-            solve_sample = partial(_solve_sample, solver=_solver(sample.shape[1], d))
+            solve_sample = _sample_solver(sample, d)
             rays = guess_rays(sample, k / d, expected, spread, solve_sample)
         else:
             rays = widened_rays(rays, sample, k / d, _scaled_ray(previous, scaling), spread)
@@ -140,7 +152,8 @@ def solve_relaxation(
             magnitudes + screened.magnitudes[1:],
         )
         if not found.feasible:
-            if _proves_infeasible(store, k, floors, magnitudes):
+            sizes = magnitudes + screened.magnitudes[1:] + found.magnitudes[1:]
+            if _proves_infeasible(store, k, floors, sizes, found.certificate):
                 return _joined(screened, found, attempt + 2)
         elif any(
             contains(rays, ray)
@@ -185,10 +198,14 @@ def _solve_all(
     if mask is not None:
         mask[:] = vertex.kept
     kept = scores[:, vertex.kept]
+    certificate = None
+    if vertex.certificate is not None:
+        certificate = _ldexp(vertex.certificate, -scaling[1:])
+    near = _near(scores, vertex) if store.controls > 1 else np.empty(0, np.int64)
     return Relaxation(
         feasible=vertex.feasible,
         multipliers=_ldexp(vertex.multipliers, scaling[0] - scaling[1:]),
-        threshold=float(_ldexp(sum(vertex.threshold), scaling[0])),
+        threshold=float(_ldexp(sum(vertex.threshold), scaling[0] if vertex.feasible else 0)),
         kept_sums=_ldexp(np.array([sum_dd(row) for row in kept]), scaling[:, None]),
         magnitudes=_ldexp(np.abs(kept).sum(axis=1), scaling),
         fractional=vertex.fractional,
@@ -197,7 +214,24 @@ def _solve_all(
         gap=float(_ldexp(vertex.complementarity + vertex.residual, scaling[0])),
         passes=passes + 1,
         open_count=store.size,
+        certificate=certificate,
+        near=near,
+        near_scores=_ldexp(scores[:, near], scaling[:, None]),
     )
+
+
+def _near(scores: np.ndarray, vertex: Vertex) -> np.ndarray:
+    """Weights nearest to the threshold, up to _NEAR on either side; ascending indices."""
+    if not vertex.feasible:
+        return np.empty(0, np.int64)
+    r = scores[0] + vertex.multipliers @ scores[1:] - sum(vertex.threshold)
+    chosen = []
+    for side in (vertex.kept, ~vertex.kept):
+        index = np.flatnonzero(side)
+        if len(index) > _NEAR:
+            index = index[np.argpartition(np.abs(r[index]), _NEAR)[:_NEAR]]
+        chosen.append(index)
+    return np.sort(np.concatenate(chosen))
 
 
 def _joined(screened: Screened, inner: Relaxation, passes: int) -> Relaxation:
@@ -207,6 +241,7 @@ def _joined(screened: Screened, inner: Relaxation, passes: int) -> Relaxation:
         kept_sums=_sum(screened.sums, inner.kept_sums),
         magnitudes=screened.magnitudes + inner.magnitudes,
         fractional=screened.index[inner.fractional],
+        near=screened.index[inner.near],
         passes=passes,
         open_count=len(screened.index),
     )
@@ -251,8 +286,10 @@ def _scaled_ray(found: Relaxation, scaling: np.ndarray) -> np.ndarray:
         ray[1:-1] = np.ldexp(found.multipliers, scaling[1:] - scaling[0])
         ray[-1] = np.ldexp(found.threshold, -scaling[0])
     else:
-        ray[1:-1] = 1.0
-        ray[-1] = np.ldexp(found.threshold, -scaling[0])
+        assert found.certificate is not None
+        ray[1:-1] = np.ldexp(found.certificate, scaling[1:])
+        ray[-1] = found.threshold
+        ray /= np.abs(ray[1:-1]).max()
     return ray
 
 
@@ -268,6 +305,21 @@ def _solver(size: int, outer_size: int) -> Callable[..., Relaxation]:
     return solve_relaxation if size * _SHRINK <= outer_size else _solve_all
 
 
+def _sample_solver(sample: np.ndarray, d: int) -> SampleSolver:
+    """How to solve a sample of d weights, for one right-hand side after another."""
+    solver = _solver(sample.shape[1], d)
+    if len(sample) <= 2 or solver is solve_relaxation:
+        return partial(_solve_sample, solver=solver)
+    search = Search(sample)
+
+    def solve(_: np.ndarray, k: int, floors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if 0 < k < sample.shape[1]:
+            return search.dual_ray(k, floors)
+        return _solve_sample(sample, k, floors, solver)
+
+    return solve
+
+
 def _solve_sample(
     sample: np.ndarray, k: int, floors: np.ndarray, solver: Callable[..., Relaxation]
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -279,13 +331,28 @@ def _solve_sample(
     return _scaled_ray(found, np.zeros(1 + store.controls, dtype=np.int64)), kept
 
 
-def _proves_infeasible(store: Store, k: int, floors: np.ndarray, magnitudes: np.ndarray) -> bool:
-    """Check the certificate y = 1 of one control against its exact attainable best."""
-    found = best_sum(store.control_store(0), k)
+def _proves_infeasible(
+    store: Store,
+    k: int,
+    floors: np.ndarray,
+    sizes: np.ndarray,
+    certificate: np.ndarray | None,
+) -> bool:
+    """Check yᵀb > T_k(Aᵀy) over the whole store, beyond what counts as rounding.
+
+    `sizes`, shape (K,): summed absolute controls of the mask that y proves too little.
+    """
+    assert certificate is not None
+    used = np.flatnonzero(certificate)
+    single = len(used) == 1
+    y = np.ones(1) if single else certificate[used]
+    view = store.control_store(int(used[0])) if single else store.combined_store(certificate)
+    found = best_sum(view, k)
     if found is None:
         raise NotFiniteError
-    best, magnitude = found
-    return bool(floors[0].sum() - best > FLOOR_TOLERANCE * (magnitudes[0] + magnitude))
+    wanted = math.fsum((y[:, None] * floors[used]).ravel())
+    tolerance = FLOOR_TOLERANCE if single else JOINT_TOLERANCE
+    return bool(wanted - found[0] > tolerance * float(y @ sizes[used]))
 
 
 def _difference(floors: np.ndarray, sums: np.ndarray) -> np.ndarray:
