@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from typing import Any
@@ -132,7 +133,7 @@ def _finish(
         slack,
     )
     mask[found.fractional] = chosen
-    totals = kept_sums + f_scores[:, chosen].sum(axis=1)
+    totals = _exact_totals(found.kept_sums, f_scores[:, chosen])
     changed, values = found.fractional, found.values
     if found.near_scores is not None and np.any(floors - totals[1:] > slack):
         before = mask[found.near]
@@ -140,7 +141,8 @@ def _finish(
             before, found.near_scores[0], found.near_scores[1:], floors - totals[1:], slack
         )
         mask[found.near] = after
-        totals += found.near_scores @ (after.astype(np.float64) - before)
+        moves = found.near_scores * (after.astype(np.float64) - before)
+        totals = _exact_totals(found.kept_sums, f_scores[:, chosen], moves)
         swapped = np.setdiff1d(found.near[before != after], changed, assume_unique=True)
         order = np.argsort(np.concatenate((changed, swapped)))
         # Where a swap changed a whole weight, the vertex has the opposite of the mask.
@@ -149,7 +151,7 @@ def _finish(
     objective = float(kept_sums[0] + f_scores[0] @ found.values)
     scale = found.magnitudes[0] + np.abs(f_scores[0]).sum()
     status = Status.OPTIMAL
-    if not abs(found.gap) <= _GAP_TOLERANCE * scale:
+    if not max(abs(found.gap), found.floors_gap) <= _GAP_TOLERANCE * scale:
         status = Status.NUMERICAL_ERROR
     lack = floors - totals[1:]
     return Solution(
@@ -172,6 +174,11 @@ def _finish(
         seconds=time.perf_counter() - start,
         changed=Fractional(changed, values),
     )
+
+
+def _exact_totals(sums: np.ndarray, *more: np.ndarray) -> np.ndarray:
+    """Double-doubles of shape (n, 2) and arrays of shape (n, any), added row by row."""
+    return np.array([math.fsum(row) for row in np.hstack((sums, *more)).tolist()])
 
 
 def _threads(threads: int | None) -> int:

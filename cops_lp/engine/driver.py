@@ -55,6 +55,8 @@ class Relaxation:
     values, fractional_scores : ndarray of float64, shapes (f,) and (1 + K, f)
     gap : float
         Σ max(0, r) − x r + Σ λ_j (A_j x − b_j), r = s − μ.
+    floors_gap : float
+        Σ λ_j |A_j x − b_j|.
     passes, open_count : int
         Reads of the whole store, and weights that the last one left open.
     certificate : ndarray of float64, shape (K,), or None
@@ -74,6 +76,7 @@ class Relaxation:
     values: np.ndarray
     fractional_scores: np.ndarray
     gap: float
+    floors_gap: float
     passes: int
     open_count: int
     certificate: np.ndarray | None = None
@@ -212,6 +215,7 @@ def _solve_all(
         values=vertex.values,
         fractional_scores=_ldexp(scores[:, vertex.fractional], scaling[:, None]),
         gap=float(_ldexp(vertex.complementarity + vertex.residual, scaling[0])),
+        floors_gap=float(_ldexp(vertex.floors_gap, scaling[0])),
         passes=passes + 1,
         open_count=store.size,
         certificate=certificate,

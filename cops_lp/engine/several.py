@@ -96,19 +96,18 @@ def solve_several(
     search = Search(scores)
     doubt = np.where(floors[:, 1] != 0.0, np.abs(floors[:, 0]) * 2.0**-104, 0.0)
     code = search.run(k, floors, doubt)
-    lowered = False
-    for _ in range(_LOWERINGS):
-        if code != kernel.INFEASIBLE or magnitudes is None:
-            break
-        if lowered:
-            other = _met_together(scores, k, floors, magnitudes, search.ray[1:])
-        else:
-            other = _met_alone(scores, k, floors, magnitudes, search.ray)
-            lowered = True
-        if other is None:
-            break
-        floors = other
-        code = search.run(k, floors, doubt)
+    if code == kernel.INFEASIBLE and magnitudes is not None:
+        lowered = _met_alone(scores, k, floors, magnitudes, search.ray)
+        if lowered is not None:
+            floors = lowered
+            code = search.run(k, floors, doubt)
+            for attempt in range(_LOWERINGS):
+                if code != kernel.INFEASIBLE:
+                    break
+                lowered = _met_together(scores, k, lowered, magnitudes, search.ray[1:], attempt)
+                if lowered is None:
+                    break
+                code = search.run(k, lowered, doubt)
     if code == kernel.INFEASIBLE:
         return _infeasible(scores, k, floors, search.ray)
     if code == kernel.NUMERICAL:
@@ -140,9 +139,12 @@ def _met_alone(
 
 
 def _met_together(
-    scores: np.ndarray, k: int, floors: np.ndarray, magnitudes: np.ndarray, y: np.ndarray
+    scores: np.ndarray, k: int, floors: np.ndarray, magnitudes: np.ndarray, y: np.ndarray, attempt: int
 ) -> np.ndarray | None:
-    """Floors lowered so that y no longer proves anything; None where that is not rounding."""
+    """Floors lowered so that y no longer proves anything; None where that is not rounding.
+
+    By no more than y proves, if that is enough: multipliers can be large.
+    """
     combined = y @ scores[1:]
     top = np.argpartition(-combined, k - 1)[:k]
     sizes = magnitudes + np.abs(scores[1:, top]).sum(axis=1)
@@ -153,11 +155,10 @@ def _met_together(
         ]
     )
     excess, scale = float(y @ lacks), float(y @ sizes)
-    if excess > JOINT_TOLERANCE * scale:
+    if not excess <= JOINT_TOLERANCE * scale or scale == 0.0:
         return None
-    share = max(1.01 * excess / scale, 2.0**-60) if scale > 0.0 else 0.0
-    lower = np.where(y > 0.0, share * sizes, 0.0)
-    return np.concatenate((floors, -lower[:, None]), axis=1)
+    share = min(max(1.01 * excess / scale, 2.0 ** (6 * attempt - 80)), JOINT_TOLERANCE)
+    return np.concatenate((floors, -share * sizes[:, None]), axis=1)
 
 
 def _exact_sum(values: np.ndarray) -> list[float]:
@@ -242,6 +243,7 @@ def _rounded(scores: np.ndarray, k: int, floors: np.ndarray, search: Search) -> 
         floors[:, 0],
         residual=mu[0] * float(lacks[0]) - float(lam @ lacks[1:]),
         complementarity=complementarity,
+        floors_gap=float(lam @ np.abs(lacks[1:])),
     )
 
 

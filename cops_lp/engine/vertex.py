@@ -32,6 +32,8 @@ class Vertex:
     complementarity : float
         Σ max(0, r) − x r, r = s − μ, the weights' part of the gap. Infinite
         where the solver failed.
+    floors_gap : float
+        Σ_j λ_j |A_j x − b_j|, which `residual` may hide where terms cancel.
     certificate : ndarray of float64, shape (K,), or None
         When infeasible: y ≥ 0 with yᵀb > T_k(Aᵀy).
     """
@@ -45,4 +47,5 @@ class Vertex:
     floors: np.ndarray
     residual: float = 0.0
     complementarity: float = 0.0
+    floors_gap: float = 0.0
     certificate: np.ndarray | None = None
