@@ -7,6 +7,7 @@ what rounding costs, and refuses what does not pass: such a vertex has an infini
 from __future__ import annotations
 
 import math
+import operator
 from fractions import Fraction
 
 import numpy as np
@@ -24,6 +25,7 @@ the summed absolute controls, weighted by the certificate: it would prove no mor
 _LIMIT = 50_000  # iterations; far beyond what any input has needed
 _LOWERINGS = 8
 _GAP = 1e-15  # of the kept weights' summed |target|: rounding is improved above this
+_GOOD = 2e-13  # the same: a vertex up to this is taken
 _NEAR = 1e-9  # of its terms: a reduced cost that moving λ by a few units can turn
 
 
@@ -101,18 +103,47 @@ def solve_several(
         if lowered is not None:
             floors = lowered
             code = search.run(k, floors, doubt)
-            for attempt in range(_LOWERINGS):
-                if code != kernel.INFEASIBLE:
-                    break
-                lowered = _met_together(scores, k, lowered, magnitudes, search.ray[1:], attempt)
-                if lowered is None:
-                    break
-                code = search.run(k, lowered, doubt)
+    best = _vertex(scores, k, floors, search, code)
+    if magnitudes is None:
+        return best
+    # Floors that contradict each other by rounding, or fix almost the same sum twice, have
+    # no answer that float64 can state; floors lower by less than the tolerance have.
+    lowered = floors
+    for attempt in range(_LOWERINGS):
+        if best.feasible and _passes(scores, best):
+            break
+        if code == kernel.INFEASIBLE:
+            other = _met_together(scores, k, lowered, magnitudes, search.ray[1:], attempt)
+            if other is None:
+                break
+            lowered = other
+        else:
+            sizes = magnitudes + np.abs(scores[1:, best.kept]).sum(axis=1)
+            lower = min(2.0 ** (6 * attempt - 80), JOINT_TOLERANCE) * sizes
+            lowered = np.concatenate((floors, -lower[:, None]), axis=1)
+        code = search.run(k, lowered, doubt)
+        vertex = _vertex(scores, k, floors, search, code)
+        if code == kernel.OPTIMAL and not (best.feasible and _error(vertex) >= _error(best)):
+            best = vertex
+    return best
+
+
+def _vertex(scores: np.ndarray, k: int, floors: np.ndarray, search: Search, code: int) -> Vertex:
     if code == kernel.INFEASIBLE:
         return _infeasible(scores, k, floors, search.ray)
     if code == kernel.NUMERICAL:
         return _failed(scores, k, floors)
     return _rounded(scores, k, floors, search)
+
+
+def _error(vertex: Vertex) -> float:
+    return max(vertex.complementarity, vertex.floors_gap, abs(vertex.residual))
+
+
+def _passes(scores: np.ndarray, vertex: Vertex) -> bool:
+    c = np.abs(scores[0])
+    scale = float(c[vertex.kept].sum() + c[vertex.fractional].sum())
+    return _error(vertex) <= _GOOD * scale
 
 
 def _met_alone(
@@ -229,7 +260,7 @@ def _rounded(scores: np.ndarray, k: int, floors: np.ndarray, search: Search) -> 
         ),
     ]
     prices = np.array([abs(mu[0]), *lam])
-    values, lacks = _shares(scores[1:, inside], [exact[int(i)] for i in inside], wanted, prices)
+    values, lacks = _shares(scores[1:, inside], [exact[int(i)] for i in inside], wanted, prices, _GAP * scale)
     sizes = np.abs(scores[1:]) @ x
     if np.any(lacks[1:] > FLOOR_TOLERANCE * sizes) or abs(lacks[0]) > FLOOR_TOLERANCE:
         complementarity = math.inf
@@ -297,7 +328,7 @@ def _best_threshold(
 
 
 def _shares(
-    A: np.ndarray, exact: list[Fraction], wanted: list[Fraction], prices: np.ndarray
+    A: np.ndarray, exact: list[Fraction], wanted: list[Fraction], prices: np.ndarray, enough: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Round fractional values so that count and floors, priced, suffer least.
 
@@ -308,6 +339,8 @@ def _shares(
     wanted : list of Fraction, 1 + K of them
         What the fractional weights are to hold of the count and of each control.
     prices : ndarray of float64, shape (1 + K,)
+    enough : float
+        Priced lack that needs no improvement.
 
     Returns
     -------
@@ -315,12 +348,32 @@ def _shares(
     lacks : ndarray of float64, shape (1 + K,)
         `wanted` less what the values hold.
     """
-    f = len(exact)
     values = np.array([float(v) for v in exact])
-    columns = np.vstack((np.ones(f), A))
-    held = [
-        sum((Fraction(float(a)) * Fraction(float(v)) for a, v in zip(row, values, strict=True)), Fraction(0))
-        for row in columns
-    ]
-    lacks = np.array([float(w - h) for w, h in zip(wanted, held, strict=True)])
+    columns = np.vstack((np.ones(len(exact)), A))
+    rows = [[Fraction(v) for v in row] for row in columns.tolist()]
+
+    def lacking(points: list[Fraction]) -> np.ndarray:
+        held = (sum(map(operator.mul, row, points), Fraction(0)) for row in rows)
+        return np.array([float(w - h) for w, h in zip(wanted, held, strict=True)])
+
+    lacks = lacking([Fraction(float(v)) for v in values])
+    cost = float(prices[1:] @ np.abs(lacks[1:]))
+    if cost <= enough:
+        return values, lacks
+    # Values far below 1 have finer floats: round the largest first, and let the others make
+    # up for it.
+    order = np.argsort(-values, kind="stable")
+    trial = values.copy()
+    for done in range(1, len(order)):
+        points = [Fraction(float(v)) for v in trial]
+        rest = order[done:]
+        weights = np.concatenate(([1.0], prices[1:]))[:, None]
+        move = np.linalg.lstsq(
+            weights * columns[:, rest], weights[:, 0] * lacking(points), rcond=None
+        )[0]
+        trial[rest] = np.clip(trial[rest] + move, 0.0, 1.0)
+        found = lacking([Fraction(float(v)) for v in trial])
+        found_cost = float(prices[1:] @ np.abs(found[1:]))
+        if found_cost < cost and abs(found[0]) <= 1e-15 * max(1, len(order)):
+            values, lacks, cost = trial.copy(), found, found_cost
     return values, lacks
