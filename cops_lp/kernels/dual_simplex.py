@@ -51,9 +51,9 @@ NUMERICAL = 2
 
 _BASIC = 2  # state of a basic weight; 0 and 1 are the bounds
 _FLOAT = 2.3e-16  # a little more than half a unit in the last place, twice
-_TIE = 1e-28  # of the terms' absolute values: a double-double this small is 0
-_PIVOT = 1e-26  # the same for entries of the pivot row
-_REFINE = 1e3  # condition number of a basis from which its inverse is corrected once
+_TIE = 1e-29  # of |inv| |B| |inv| in the place of inv: a double-double this small is 0
+_PIVOT = 1e-28  # the same for entries of the pivot row
+_CORRECT = 1e-31  # of its terms: a residual of the inverse above this is corrected
 _EARLY = 1e-12  # the line search may stop where the slope is this share of the first
 
 
@@ -104,15 +104,15 @@ def _move(rest, scores, i, sign):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _correct(scores, basis, inv_hi, inv_lo, w_hi, w_lo):
-    """One Newton step, inv += (I − inv·B) inv, where the basis is ill-conditioned.
+def _correct(scores, basis, inv_hi, inv_lo, inv_size, w_hi, w_lo):
+    """One Newton step, inv += (I − inv·B) inv, where it can improve on elimination.
 
-    Elimination loses a factor of the condition number twice, a left inverse corrected like
-    this once: prices and edges are then as good as products with them can tell.
+    Elimination leaves errors in proportion to the largest entries, a left inverse corrected
+    like this in proportion to each entry's own terms. Fills inv_size = |inv| |B| |inv|, the scale of its rounding errors.
     """
     m = len(basis)
     n = scores.shape[1]
-    condition = 0.0
+    accurate = True
     for t in range(m):
         for u in range(m):  # entry (t, u) of I − inv·B
             i = basis[u]
@@ -129,8 +129,14 @@ def _correct(scores, basis, inv_hi, inv_lo, w_hi, w_lo):
                 hi, lo = _add(hi, lo, -f_hi, -f_lo)
                 size += abs(f_hi)
             w_hi[t, u], w_lo[t, u] = hi, lo
-            condition = max(condition, size)
-    if condition < _REFINE:
+            w_hi[t, m + u] = size
+            accurate = accurate and abs(hi) <= _CORRECT * size
+    for t in range(m):
+        for j in range(m):
+            inv_size[t, j] = 0.0
+            for u in range(m):
+                inv_size[t, j] += w_hi[t, m + u] * abs(inv_hi[u, j])
+    if accurate:
         return
     for t in range(m):
         for j in range(m):
@@ -148,7 +154,7 @@ def _correct(scores, basis, inv_hi, inv_lo, w_hi, w_lo):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _invert(scores, basis, inv_hi, inv_lo):
+def _invert(scores, basis, inv_hi, inv_lo, inv_size):
     """Inverse of the basis by Gauss-Jordan elimination, rows scaled; False if singular."""
     m = len(basis)
     n = scores.shape[1]
@@ -201,7 +207,7 @@ def _invert(scores, basis, inv_hi, inv_lo):
         for j in range(m):
             inv_hi[t, j] = w_hi[t, m + j]
             inv_lo[t, j] = w_lo[t, m + j]
-    _correct(scores, basis, inv_hi, inv_lo, w_hi, w_lo)
+    _correct(scores, basis, inv_hi, inv_lo, inv_size, w_hi, w_lo)
     return True
 
 
@@ -345,6 +351,7 @@ def dual_simplex(scores, p, k, floors, doubt, basis, state, warm, limit, values,
     K = m - 1
     inv_hi = np.empty((m, m))
     inv_lo = np.empty((m, m))
+    inv_size = np.empty((m, m))
     pi_hi = np.empty(m)
     pi_lo = np.empty(m)
     pi_size = np.empty(m)
@@ -390,7 +397,7 @@ def dual_simplex(scores, p, k, floors, doubt, basis, state, warm, limit, values,
     stalls = stalled = 0
     bland = False
     for iteration in range(limit):
-        if not _invert(scores, basis, inv_hi, inv_lo):
+        if not _invert(scores, basis, inv_hi, inv_lo, inv_size):
             return NUMERICAL, iteration, stalls
 
         # Prices: reduced costs of basic columns are 0.
@@ -403,7 +410,7 @@ def dual_simplex(scores, p, k, floors, doubt, basis, state, warm, limit, values,
                     if c != 0.0 and inv_hi[t, j] != 0.0:
                         f_hi, f_lo = _multiply(c, 0.0, inv_hi[t, j], inv_lo[t, j])
                         hi, lo = _add(hi, lo, f_hi, f_lo)
-                        size += abs(f_hi)
+                        size += abs(c) * inv_size[t, j]
                     other += p[basis[t]] * inv_hi[t, j]
             if abs(hi) <= _TIE * size:
                 hi = lo = 0.0
@@ -452,7 +459,7 @@ def dual_simplex(scores, p, k, floors, doubt, basis, state, warm, limit, values,
                     continue
                 f_hi, f_lo = _multiply(inv_hi[t, j], inv_lo[t, j], rest_hi[j], rest_lo[j])
                 hi, lo = _add(hi, lo, f_hi, f_lo)
-                size += _TIE * abs(f_hi)
+                size += _TIE * inv_size[t, j] * abs(rest_hi[j])
                 if j > 0:
                     size += abs(inv_hi[t, j]) * doubt[j - 1]
                 norm += inv_hi[t, j] * inv_hi[t, j]
@@ -479,7 +486,7 @@ def dual_simplex(scores, p, k, floors, doubt, basis, state, warm, limit, values,
         for j in range(m):
             rho_hi[j] = -sigma * inv_hi[leaving, j]  # _form subtracts
             rho_lo[j] = -sigma * inv_lo[leaving, j]
-            rho_size[j] = abs(rho_hi[j])
+            rho_size[j] = inv_size[leaving, j]
         _rows(scores, 0.0, -rho_hi[0], -rho_hi, alpha, alpha_size)
         count = 0
         for i in range(n):
