@@ -515,7 +515,7 @@ def dual_simplex(scores, p, k, floors, doubt, basis, state, warm, limit, values,
             for t in range(m):
                 basic = basic or basis[t] == n + j
             a = -rho_hi[1 + j]  # the slack's entry of the pivot row is that of −e_j, negated
-            if basic or not -a < 0.0:
+            if basic or not a > _PIVOT * rho_size[1 + j]:
                 continue
             price = max(0.0, -pi_hi[1 + j])
             index[count] = n + j
