@@ -355,8 +355,10 @@ def _proves_infeasible(
     if found is None:
         raise NotFiniteError
     wanted = math.fsum((y[:, None] * floors[used]).ravel())
-    tolerance = FLOOR_TOLERANCE if single else JOINT_TOLERANCE
-    return bool(wanted - found[0] > tolerance * float(y @ sizes[used]))
+    if single:
+        return bool(wanted - found[0] > FLOOR_TOLERANCE * float(sizes[used[0]]))
+    scale = float(y @ np.maximum(sizes, np.abs(floors[:, 0]))[used])
+    return bool(wanted - found[0] > JOINT_TOLERANCE * scale)
 
 
 def _difference(floors: np.ndarray, sums: np.ndarray) -> np.ndarray:

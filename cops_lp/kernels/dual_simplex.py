@@ -51,7 +51,7 @@ NUMERICAL = 2
 
 _BASIC = 2  # state of a basic weight; 0 and 1 are the bounds
 _FLOAT = 2.3e-16  # a little more than half a unit in the last place, twice
-_TIE = 1e-29  # of |inv| |B| |inv| in the place of inv: a double-double this small is 0
+_TIE = 1e-29  # of the size that goes with a double-double: this small it is 0
 _PIVOT = 1e-28  # the same for entries of the pivot row
 _CORRECT = 1e-31  # of its terms: a residual of the inverse above this is corrected
 _EARLY = 1e-12  # the line search may stop where the slope is this share of the first
@@ -104,6 +104,15 @@ def _move(rest, scores, i, sign):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def _entry(scores, i, j):
+    """Row j of column i: (1, A_i) of a weight, −e_j of a slack."""
+    n = scores.shape[1]
+    if i >= n:
+        return -1.0 if j == 1 + i - n else 0.0
+    return 1.0 if j == 0 else scores[j, i]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def _correct(scores, basis, inv_hi, inv_lo, inv_size, w_hi, w_lo):
     """One Newton step, inv += (I − inv·B) inv, where it can improve on elimination.
 
@@ -111,18 +120,13 @@ def _correct(scores, basis, inv_hi, inv_lo, inv_size, w_hi, w_lo):
     like this in proportion to each entry's own terms. Fills inv_size = |inv| |B| |inv|, the scale of its rounding errors.
     """
     m = len(basis)
-    n = scores.shape[1]
     accurate = True
     for t in range(m):
         for u in range(m):  # entry (t, u) of I − inv·B
-            i = basis[u]
             hi, lo = (1.0, 0.0) if t == u else (0.0, 0.0)
             size = 0.0
             for j in range(m):
-                if i >= n:
-                    b = -1.0 if j == 1 + i - n else 0.0
-                else:
-                    b = 1.0 if j == 0 else scores[j, i]
+                b = _entry(scores, basis[u], j)
                 if b == 0.0 or inv_hi[t, j] == 0.0:
                     continue
                 f_hi, f_lo = _multiply(inv_hi[t, j], inv_lo[t, j], b, 0.0)
@@ -157,17 +161,11 @@ def _correct(scores, basis, inv_hi, inv_lo, inv_size, w_hi, w_lo):
 def _invert(scores, basis, inv_hi, inv_lo, inv_size):
     """Inverse of the basis by Gauss-Jordan elimination, rows scaled; False if singular."""
     m = len(basis)
-    n = scores.shape[1]
     w_hi = np.zeros((m, 2 * m))
     w_lo = np.zeros((m, 2 * m))
     for t in range(m):
-        i = basis[t]
-        if i >= n:
-            w_hi[1 + i - n, t] = -1.0
-        else:
-            w_hi[0, t] = 1.0
-            for j in range(1, m):
-                w_hi[j, t] = scores[j, i]
+        for j in range(m):
+            w_hi[j, t] = _entry(scores, basis[t], j)
     largest = np.empty(m)
     for j in range(m):
         w_hi[j, m + j] = 1.0
@@ -209,6 +207,69 @@ def _invert(scores, basis, inv_hi, inv_lo, inv_size):
             inv_lo[t, j] = w_lo[t, m + j]
     _correct(scores, basis, inv_hi, inv_lo, inv_size, w_hi, w_lo)
     return True
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _prices(scores, basis, inv_hi, inv_lo, pi_hi, pi_lo, pi_size):
+    """Solve π·B = c_B, corrected once by its own residual; pi_size scales what error is left."""
+    m = len(basis)
+    n = scores.shape[1]
+    gap_hi = np.empty(m)
+    gap_lo = np.empty(m)
+    size = np.empty(m)
+    pi_hi[:] = 0.0
+    pi_lo[:] = 0.0
+    for _ in range(2):
+        for t in range(m):
+            hi, lo = 0.0, 0.0
+            if basis[t] < n:
+                hi = scores[0, basis[t]]
+            size[t] = abs(hi)
+            for j in range(m):
+                b = _entry(scores, basis[t], j)
+                if b != 0.0 and pi_hi[j] != 0.0:
+                    f_hi, f_lo = _multiply(pi_hi[j], pi_lo[j], b, 0.0)
+                    hi, lo = _add(hi, lo, -f_hi, -f_lo)
+                    size[t] += abs(f_hi)
+            gap_hi[t], gap_lo[t] = hi, lo
+        for j in range(m):
+            pi_size[j] = 0.0
+            for t in range(m):
+                pi_size[j] += size[t] * abs(inv_hi[t, j])
+                if gap_hi[t] != 0.0 and inv_hi[t, j] != 0.0:
+                    f_hi, f_lo = _multiply(gap_hi[t], gap_lo[t], inv_hi[t, j], inv_lo[t, j])
+                    pi_hi[j], pi_lo[j] = _add(pi_hi[j], pi_lo[j], f_hi, f_lo)
+    for j in range(m):
+        if abs(pi_hi[j]) <= _TIE * pi_size[j]:
+            pi_hi[j] = pi_lo[j] = 0.0
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _basic_values(scores, basis, inv_hi, inv_lo, rest_hi, rest_lo, values, value_size):
+    """Solve B·x = rest, corrected once; value_size bounds what error is left."""
+    m = len(basis)
+    gap_hi = np.empty(m)
+    gap_lo = np.empty(m)
+    size = np.empty(m)
+    values[:] = 0.0
+    for _ in range(2):
+        for j in range(m):
+            hi, lo = rest_hi[j], rest_lo[j]
+            size[j] = abs(hi)
+            for t in range(m):
+                b = _entry(scores, basis[t], j)
+                if b != 0.0 and values[t, 0] != 0.0:
+                    f_hi, f_lo = _multiply(values[t, 0], values[t, 1], b, 0.0)
+                    hi, lo = _add(hi, lo, -f_hi, -f_lo)
+                    size[j] += abs(f_hi)
+            gap_hi[j], gap_lo[j] = hi, lo
+        for t in range(m):
+            value_size[t] = 0.0
+            for j in range(m):
+                value_size[t] += _TIE * size[j] * abs(inv_hi[t, j])
+                if gap_hi[j] != 0.0 and inv_hi[t, j] != 0.0:
+                    f_hi, f_lo = _multiply(gap_hi[j], gap_lo[j], inv_hi[t, j], inv_lo[t, j])
+                    values[t, 0], values[t, 1] = _add(values[t, 0], values[t, 1], f_hi, f_lo)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -362,6 +423,7 @@ def dual_simplex(scores, p, k, floors, doubt, basis, state, warm, limit, values,
     rest = np.zeros((m, 4))
     rest_hi = np.empty(m)
     rest_lo = np.empty(m)
+    value_size = np.empty(m)
     r = np.empty(n)
     r_size = np.empty(n)
     r_error = np.empty(n)
@@ -401,20 +463,12 @@ def dual_simplex(scores, p, k, floors, doubt, basis, state, warm, limit, values,
             return NUMERICAL, iteration, stalls
 
         # Prices: reduced costs of basic columns are 0.
+        _prices(scores, basis, inv_hi, inv_lo, pi_hi, pi_lo, pi_size)
         for j in range(m):
-            hi = lo = size = 0.0
-            other = 0.0
+            second[j] = 0.0
             for t in range(m):
                 if basis[t] < n:
-                    c = scores[0, basis[t]]
-                    if c != 0.0 and inv_hi[t, j] != 0.0:
-                        f_hi, f_lo = _multiply(c, 0.0, inv_hi[t, j], inv_lo[t, j])
-                        hi, lo = _add(hi, lo, f_hi, f_lo)
-                        size += abs(c) * inv_size[t, j]
-                    other += p[basis[t]] * inv_hi[t, j]
-            if abs(hi) <= _TIE * size:
-                hi = lo = 0.0
-            pi_hi[j], pi_lo[j], pi_size[j], second[j] = hi, lo, size, other
+                    second[j] += p[basis[t]] * inv_hi[t, j]
         for t in range(m):
             if basis[t] >= n:
                 j = 1 + basis[t] - n
@@ -452,17 +506,18 @@ def dual_simplex(scores, p, k, floors, doubt, basis, state, warm, limit, values,
         best = 0.0
         sigma = 1.0
         violation = 0.0
+        _basic_values(
+            scores, basis, inv_hi, inv_lo, rest_hi, rest_lo, values, value_size
+        )
         for t in range(m):
-            hi = lo = size = norm = 0.0
+            hi, lo, size = values[t, 0], values[t, 1], value_size[t]
+            norm = 0.0
             for j in range(m):
-                if inv_hi[t, j] == 0.0:
-                    continue
-                f_hi, f_lo = _multiply(inv_hi[t, j], inv_lo[t, j], rest_hi[j], rest_lo[j])
-                hi, lo = _add(hi, lo, f_hi, f_lo)
-                size += _TIE * inv_size[t, j] * abs(rest_hi[j])
+                norm += inv_hi[t, j] * inv_hi[t, j]
                 if j > 0:
                     size += abs(inv_hi[t, j]) * doubt[j - 1]
-                norm += inv_hi[t, j] * inv_hi[t, j]
+            if not (np.isfinite(hi) and np.isfinite(size) and np.isfinite(norm)):
+                return NUMERICAL, iteration, stalls
             beyond = -hi
             side = 1.0
             if basis[t] < n and hi > 0.5:
