@@ -251,7 +251,10 @@ def _judge_optimal(problem: Problem, solution: Solution) -> Certificate:
         lam = np.ldexp(solution.multipliers, e[1:] - e[0])
     usable = bool(np.all(np.isfinite(lam)))
     dual = np.maximum(lam, 0.0) if usable else np.zeros(K)
-    mu = _threshold(reader, dual, k)
+    if len(solution.fractional.indices) <= K + 1:
+        mu = _threshold(reader, dual, k)
+    else:  # no vertex, so no weight has the threshold: take what the solver found
+        mu = (float(np.ldexp(solution.threshold, -e[0])), 0.0)
 
     x_sum, weights_gap = _ExactSum(), _ExactSum()
     x_totals = [_ExactSum() for _ in range(K + 1)]

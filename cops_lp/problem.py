@@ -308,7 +308,11 @@ def _named_controls(
     else:
         if isinstance(controls, (list, tuple)):
             values = list(controls)
-            if shape and values and all(isinstance(value, (int, float, np.generic)) for value in values):
+            if (
+                shape
+                and values
+                and all(isinstance(value, (int, float, np.generic)) for value in values)
+            ):
                 values = [controls]  # a plain list of numbers is one control
         else:
             array = _as_scores("controls", controls)
@@ -318,8 +322,7 @@ def _named_controls(
         else:
             names = [f"control {j + 1}" for j in range(len(values))]
     arrays = tuple(
-        _as_scores(f"control {name!r}", value)
-        for name, value in zip(names, values, strict=True)
+        _as_scores(f"control {name!r}", value) for name, value in zip(names, values, strict=True)
     )
     for name, array in zip(names, arrays, strict=True):
         if array.shape != shape:

@@ -164,7 +164,7 @@ def test_usage_errors_take_one_line(args: tuple[str, ...], complaint: str) -> No
     ],
 )
 def test_file_and_name(text: str, path: str, name: str | None) -> None:
-    for there in ("exists.txt", "odd.npz:there"):
+    for there in ("exists.txt", "odd.npz:there", "C"):
         Path(there).touch()
     assert arguments.parse_score(text)[1:] == (Path(path), name)
 
@@ -718,6 +718,7 @@ def test_demo_frontier_bounds_every_mask() -> None:
     slopes = np.diff(points[:, 1]) / np.diff(points[:, 0])
     assert (np.diff(slopes) <= 1e-9).all()  # concave
     best = problem.best()
+    assert points[-1].tolist() == [1.0, problem.solve(retain=1.0).bound / best[0]]
     for share, bound in points[::10]:
         kept = problem.solve(floors=float(share * best[1])).mask_objective
         assert kept <= bound * best[0] * (1 + 1e-12)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from cops_lp import files
-from cops_lp.errors import ProblemError
+from cops_lp.errors import MissingDependencyError, ProblemError
 from cops_lp.files import check_new_file, list_names, new_file, read_score, write_mask
 
 safetensors_numpy = pytest.importorskip("safetensors.numpy")
@@ -346,7 +346,19 @@ def test_huge_claims_are_refused_at_once(tmp_path: Path, shape: tuple[int, ...])
     tensor = tmp_path / "huge.safetensors"
     size = 4 * int(np.prod([int(n) for n in shape], dtype=object))
     tensor.write_bytes(safetensors_bytes({"a": entry(shape, 0, size)}, b"\0" * 64))
-    assert "cut short" in message_of(tensor)
+    assert "not a whole .safetensors file" in message_of(tensor)
+
+
+def test_safetensors_files_say_which_extra_is_missing(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "a.safetensors"
+    safetensors_numpy.save_file({"a": np.ones(2)}, path)
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'cops-lp\[files\]'"):
+        read_score(path)
+    with pytest.raises(MissingDependencyError, match="safetensors is not installed"):
+        write_mask(tmp_path / "mask.safetensors", np.ones(2, dtype=bool))
+    assert not (tmp_path / "mask.safetensors").exists()
 
 
 @pytest.mark.parametrize(
@@ -494,6 +506,8 @@ def test_writes_where_a_strided_mask_came_from(tmp_path: Path) -> None:
     write_mask(tmp_path / "mask.safetensors", mask[::2])
     read = safetensors_numpy.load_file(tmp_path / "mask.safetensors")["mask"]
     assert np.array_equal(read, mask[::2])
+    write_mask(tmp_path / "row.safetensors", mask[0, ::2])
+    assert np.array_equal(read_score(tmp_path / "row.safetensors"), mask[0, ::2])
 
 
 @pytest.mark.parametrize("mask", [np.ones(3), [True, False], np.ones(3, dtype=np.uint8)])

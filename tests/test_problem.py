@@ -122,8 +122,16 @@ def test_threads(threads):
 
 def test_controls_as_array_sequence_mapping_and_stack():
     expected = cops_lp.solve(TARGET, CONTROL, keep=2, floors=5.0).mask
-    for controls in ([CONTROL], (CONTROL.tolist(),), {"size": CONTROL}, CONTROL[None]):
-        assert cops_lp.solve(TARGET, controls, keep=2, floors=5.0).mask.tolist() == expected.tolist()
+    for controls in (
+        [CONTROL],
+        CONTROL.tolist(),
+        (CONTROL.tolist(),),
+        {"size": CONTROL},
+        CONTROL[None],
+    ):
+        assert (
+            cops_lp.solve(TARGET, controls, keep=2, floors=5.0).mask.tolist() == expected.tolist()
+        )
     assert Problem(TARGET, [CONTROL, CONTROL], keep=2, floors=0).names == ("control 1", "control 2")
 
 

@@ -20,7 +20,16 @@ def test_the_printed_table(solution):
     text = str(solution)
     lines = text.splitlines()
     assert lines[0] == Status.OPTIMAL.value
-    assert lines[2].split() == ["score", "mask", "keeps", "of", "best", "floor", "attainable", "multiplier"]
+    assert lines[2].split() == [
+        "score",
+        "mask",
+        "keeps",
+        "of",
+        "best",
+        "floor",
+        "attainable",
+        "multiplier",
+    ]
     assert lines[4].split() == ["target", "7", "77.78%", "maximize", "9"]
     assert lines[5].split() == ["<size>", "5", "55.56%", "4.5", "9", "1"]
     assert "keeps 2 of 5 weights (0.4)" in text

@@ -25,6 +25,7 @@ from ._model import check_choice, check_positive
 __all__ = ["NAMES", "load_job", "run_isolated", "save_error", "save_solution"]
 
 NAMES = ("highs", "scipy", "cvxpy")
+_WORKER = ("-P", "-m", "cops_lp.reference._worker")  # -P: the current folder hides no package
 _JOB, _ARRAYS, _ANSWER = "job.json", "arrays.npz", "answer.json"
 
 
@@ -83,7 +84,7 @@ def run_isolated(
         start = time.perf_counter()
         try:
             child = subprocess.run(
-                [sys.executable, "-P", "-m", "cops_lp.reference._worker", str(folder)],
+                [sys.executable, *_WORKER, str(folder)],
                 env={**os.environ, "PYTHONPATH": _search_path()},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
