@@ -191,8 +191,14 @@ def controlled_instance(seed: int, largest: int = 300, most: int = 8) -> Control
     relations = []
     for name in family[1:]:
         relation = str(rng.choice(RELATIONS)) if rng.random() < 0.4 else "independent"
-        other = rows[int(rng.integers(len(rows)))]
-        rows.append(related(rng, relation, other, SCORES[name](rng, d)))
+        j = int(rng.integers(len(rows)))
+        own = SCORES[name](rng, d)
+        if relation == "noisy opposite" and j > 0:
+            # Closer to −A_j than this the two floors contradict each other, or their
+            # multipliers are too large for float64 to state: see test_nearly_opposite_controls.
+            rows.append(-rows[j] + 1e-2 * own)
+        else:
+            rows.append(related(rng, relation, rows[j], own))
         relations.append(relation)
     if rng.random() < 0.1 and K > 2:
         rows[K] = rows[1] + rows[2]  # linearly dependent
