@@ -210,20 +210,22 @@ def _invert(scores, basis, inv_hi, inv_lo, inv_size):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _prices(scores, basis, inv_hi, inv_lo, pi_hi, pi_lo, pi_size):
-    """Solve π·B = c_B, corrected once by its own residual; pi_size scales what error is left."""
+def _prices(scores, costs, basis, inv_hi, inv_lo, pi_hi, pi_lo, pi_size, size):
+    """Solve π·B = costs_B, corrected once by its own residual.
+
+    `size`, shape (m,), scales what residual each basic column keeps, pi_size the error of π.
+    """
     m = len(basis)
     n = scores.shape[1]
     gap_hi = np.empty(m)
     gap_lo = np.empty(m)
-    size = np.empty(m)
     pi_hi[:] = 0.0
     pi_lo[:] = 0.0
     for _ in range(2):
         for t in range(m):
             hi, lo = 0.0, 0.0
             if basis[t] < n:
-                hi = scores[0, basis[t]]
+                hi = costs[basis[t]]
             size[t] = abs(hi)
             for j in range(m):
                 b = _entry(scores, basis[t], j)
@@ -293,29 +295,33 @@ def _rows(scores, first, constant, weights, value, size):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _form(scores, i, first, w_hi, w_lo, w_size):
-    """first · c_i − w·(1, A_i) as a double-double, and the sum of the terms' sizes."""
+def _form(scores, i, base, w_hi, w_lo, inv_hi, size):
+    """Base − w·(1, A_i) as a double-double, and a scale of its error.
+
+    w solves w·B = (something) up to a residual in proportion to `size`, shape (m,), which
+    reaches column i through inv·(1, A_i).
+    """
     m = len(w_hi)
-    hi = first * scores[0, i]
-    size = abs(hi) + w_size[0]
-    hi, lo = _add(hi, 0.0, -w_hi[0], -w_lo[0])
+    reach = abs(base) + abs(w_hi[0])
+    hi, lo = _add(base, 0.0, -w_hi[0], -w_lo[0])
     for j in range(1, m):
         if w_hi[j] != 0.0:
             p, e = _two_prod(w_hi[j], scores[j, i])
             hi, lo = _add(hi, lo, -p, -(e + w_lo[j] * scores[j, i]))
-        size += w_size[j] * abs(scores[j, i])
-    return hi, lo, size
+            reach += abs(p)
+    for t in range(m):
+        if size[t] != 0.0:
+            share = inv_hi[t, 0]
+            for j in range(1, m):
+                share += inv_hi[t, j] * scores[j, i]
+            reach += size[t] * abs(share)
+    return hi, lo, reach
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _second(scores, p, i, w):
-    """Reduced cost of the second target, 0 where rounding hides its sign."""
-    value = p[i] - w[0]
-    size = abs(p[i]) + abs(w[0])
-    for j in range(1, len(w)):
-        value -= w[j] * scores[j, i]
-        size += abs(w[j] * scores[j, i])
-    return value if abs(value) > 1e-12 * size else 0.0
+def _sign(hi, size):
+    """The value, 0 where rounding hides its sign."""
+    return hi if abs(hi) > _TIE * size else 0.0
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -416,7 +422,12 @@ def dual_simplex(scores, p, k, floors, doubt, basis, state, warm, limit, values,
     pi_hi = np.empty(m)
     pi_lo = np.empty(m)
     pi_size = np.empty(m)
-    second = np.empty(m)
+    nu_hi = np.empty(m)
+    nu_lo = np.empty(m)
+    nu_size = np.empty(m)
+    c_size = np.empty(m)
+    p_size = np.empty(m)
+    edge_size = np.empty(m)
     rho_hi = np.empty(m)
     rho_lo = np.empty(m)
     rho_size = np.empty(m)
@@ -463,16 +474,12 @@ def dual_simplex(scores, p, k, floors, doubt, basis, state, warm, limit, values,
             return NUMERICAL, iteration, stalls
 
         # Prices: reduced costs of basic columns are 0.
-        _prices(scores, basis, inv_hi, inv_lo, pi_hi, pi_lo, pi_size)
-        for j in range(m):
-            second[j] = 0.0
-            for t in range(m):
-                if basis[t] < n:
-                    second[j] += p[basis[t]] * inv_hi[t, j]
+        _prices(scores, scores[0], basis, inv_hi, inv_lo, pi_hi, pi_lo, pi_size, c_size)
+        _prices(scores, p, basis, inv_hi, inv_lo, nu_hi, nu_lo, nu_size, p_size)
         for t in range(m):
             if basis[t] >= n:
                 j = 1 + basis[t] - n
-                pi_hi[j] = pi_lo[j] = pi_size[j] = second[j] = 0.0
+                pi_hi[j] = pi_lo[j] = nu_hi[j] = nu_lo[j] = 0.0
 
         # The signs of the reduced costs put weights on their bounds.
         _rows(scores, 1.0, -pi_hi[0], -pi_hi, r, r_size)
@@ -481,11 +488,12 @@ def dual_simplex(scores, p, k, floors, doubt, basis, state, warm, limit, values,
             if state[i] == _BASIC:
                 continue
             if abs(r[i]) <= r_error[i]:
-                hi, lo, size = _form(scores, i, 1.0, pi_hi, pi_lo, pi_size)
+                hi, lo, size = _form(scores, i, scores[0, i], pi_hi, pi_lo, inv_hi, c_size)
                 r_error[i] = _TIE * size
                 if abs(hi) <= r_error[i]:
                     r[i] = 0.0
-                    tie = _second(scores, p, i, second)
+                    hi, lo, size = _form(scores, i, p[i], nu_hi, nu_lo, inv_hi, p_size)
+                    tie = _sign(hi, size)
                     if tie == 0.0:
                         continue
                     wanted = 1 if tie > 0.0 else 0
@@ -542,7 +550,14 @@ def dual_simplex(scores, p, k, floors, doubt, basis, state, warm, limit, values,
             rho_hi[j] = -sigma * inv_hi[leaving, j]  # _form subtracts
             rho_lo[j] = -sigma * inv_lo[leaving, j]
             rho_size[j] = inv_size[leaving, j]
+        for t in range(m):
+            edge_size[t] = 0.0
+            for j in range(m):
+                edge_size[t] += abs(rho_hi[j] * _entry(scores, basis[t], j))
         _rows(scores, 0.0, -rho_hi[0], -rho_hi, alpha, alpha_size)
+        # Together these change the slope by less than the line search tolerates. As pivots
+        # they would ruin the basis; where they cross the threshold, they flip at the next step.
+        negligible = _EARLY * violation / n
         count = 0
         for i in range(n):
             if state[i] == _BASIC:
@@ -550,12 +565,12 @@ def dual_simplex(scores, p, k, floors, doubt, basis, state, warm, limit, values,
             a = alpha[i]
             # Toward 0 from above where on 1, from below where on 0.
             if abs(a) > 1e-3 * alpha_size[i]:
-                if (a > 0.0) != (state[i] == 1):
+                if abs(a) <= negligible or (a > 0.0) != (state[i] == 1):
                     continue
                 a_error = gauge * alpha_size[i]
             else:
-                a, _, size = _form(scores, i, 0.0, rho_hi, rho_lo, rho_size)
-                if abs(a) <= _PIVOT * size or (a > 0.0) != (state[i] == 1):
+                a, _, size = _form(scores, i, 0.0, rho_hi, rho_lo, inv_hi, edge_size)
+                if abs(a) <= max(_PIVOT * size, negligible) or (a > 0.0) != (state[i] == 1):
                     continue
                 alpha[i] = a
                 a_error = _FLOAT * abs(a)
@@ -609,11 +624,11 @@ def dual_simplex(scores, p, k, floors, doubt, basis, state, warm, limit, values,
                 i = index[q]
                 if i >= n:
                     j = 1 + i - n
-                    hi, lo, size = -pi_hi[j], -pi_lo[j], 0.0
+                    hi, lo, size = -pi_hi[j], -pi_lo[j], pi_size[j]
                     a_hi, a_lo = -rho_hi[j], -rho_lo[j]
                 else:
-                    hi, lo, size = _form(scores, i, 1.0, pi_hi, pi_lo, pi_size)
-                    a_hi, a_lo, _ = _form(scores, i, 0.0, rho_hi, rho_lo, rho_size)
+                    hi, lo, size = _form(scores, i, scores[0, i], pi_hi, pi_lo, inv_hi, c_size)
+                    a_hi, a_lo, _ = _form(scores, i, 0.0, rho_hi, rho_lo, inv_hi, edge_size)
                     if abs(hi) <= _TIE * size:
                         hi = lo = 0.0
                 hi, lo = _divide(hi, lo, a_hi, a_lo)
@@ -643,9 +658,12 @@ def dual_simplex(scores, p, k, floors, doubt, basis, state, warm, limit, values,
                 i = index[q]
                 if i >= n:
                     j = 1 + i - n
-                    theta[q] = max(0.0, second[j] / rho_hi[j])
+                    theta[q] = _sign(nu_hi[j], nu_size[j]) / rho_hi[j]
                 else:
-                    theta[q] = max(0.0, _second(scores, p, i, second) / alpha[i])
+                    hi, lo, size = _form(scores, i, p[i], nu_hi, nu_lo, inv_hi, p_size)
+                    theta[q] = _sign(hi, size) / alpha[i]
+                if zero:  # of the second target alone: not negative but for rounding
+                    theta[q] = max(0.0, theta[q])
                 keys[q], mass[q] = theta[q], weight[q]
             tie = _turn(keys, mass, count, need)
             entering = none
