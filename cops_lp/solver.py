@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import os
 import time
@@ -14,7 +15,7 @@ from .engine.driver import NotFiniteError, Relaxation, solve_relaxation
 from .engine.stores import ArrayStore
 from .errors import InfeasibleError, ProblemError, SolverError
 from .problem import ARRAY_CHANGED, FLOOR_TOLERANCE, Controls, Keep, PerControl, Problem
-from .rounding import assign_fractional
+from .rounding import assign_fractional, repair_by_swaps
 from .solution import Fractional, Solution, Status
 
 __all__ = ["solve", "solve_problem"]
@@ -89,11 +90,6 @@ def solve_problem(
     problem: Problem, *, threads: int | None = None, raise_on_infeasible: bool = True
 ) -> Solution:
     """Solve a validated problem; see :func:`solve`."""
-    if len(problem.controls) > 1:
-        raise ProblemError(
-            f"{len(problem.controls)} controls were given; this version solves for at most one "
-            "(cops_lp.reference.solve_highs takes any number)"
-        )
     start = time.perf_counter()
     store = ArrayStore(problem.scores, _threads(threads))
     floors = problem.floors
@@ -104,9 +100,10 @@ def solve_problem(
     except NotFiniteError:
         problem.check_finite()
         raise SolverError(ARRAY_CHANGED) from None
-    method = "two-score" if problem.controls else "top-k"
+    method = ("top-k", "two-score", "dual simplex")[min(len(problem.controls), 2)]
     if not found.feasible:
-        certificate = np.ones(len(floors))
+        assert found.certificate is not None
+        certificate = found.certificate / found.certificate.sum()
         if raise_on_infeasible:
             raise InfeasibleError(
                 problem.names, floors, problem.best()[1:], certificate, problem.keep
@@ -140,13 +137,27 @@ def _finish(
         slack,
     )
     mask[found.fractional] = chosen
-    totals = kept_sums + f_scores[:, chosen].sum(axis=1)
+    totals = _exact_totals(found.kept_sums, f_scores[:, chosen])
+    changed, values = found.fractional, found.values
+    if found.near_scores is not None and np.any(floors - totals[1:] > slack):
+        before = mask[found.near]
+        after = repair_by_swaps(
+            before, found.near_scores[0], found.near_scores[1:], floors - totals[1:], slack
+        )
+        mask[found.near] = after
+        moves = found.near_scores * (after.astype(np.float64) - before)
+        totals = _exact_totals(found.kept_sums, f_scores[:, chosen], moves)
+        swapped = np.setdiff1d(found.near[before != after], changed, assume_unique=True)
+        order = np.argsort(np.concatenate((changed, swapped)))
+        # Where a swap changed a whole weight, the vertex has the opposite of the mask.
+        values = np.concatenate((values, ~mask[swapped]))[order]
+        changed = np.concatenate((changed, swapped))[order]
     with np.errstate(over="ignore"):  # a sum beyond float64 fails the check below
         objective = float(kept_sums[0] + f_scores[0] @ found.values)
         sizes = found.magnitudes + np.abs(f_scores) @ found.values
         scale = sizes[0] + 1e-3 * float(found.multipliers @ sizes[1:])  # as the judge's
     sound = np.isfinite([*found.multipliers, found.threshold, objective, scale]).all()
-    if not (sound and abs(found.gap) <= _GAP_TOLERANCE * scale):
+    if not (sound and max(abs(found.gap), found.floors_gap) <= _GAP_TOLERANCE * scale):
         raise SolverError(f"{Status.NUMERICAL_ERROR.value} (gap {found.gap:.3g}, {problem!r})")
     lack = floors - totals[1:]
     return Solution(
@@ -168,8 +179,13 @@ def _finish(
         passes=found.passes,
         open_count=found.open_count,
         seconds=time.perf_counter() - start,
-        changed=Fractional(found.fractional, found.values),
+        changed=Fractional(changed, values),
     )
+
+
+def _exact_totals(sums: np.ndarray, *more: np.ndarray) -> np.ndarray:
+    """Double-doubles of shape (n, 2) and arrays of shape (n, any), added row by row."""
+    return np.array([math.fsum(row) for row in np.hstack((sums, *more)).tolist()])
 
 
 def _threads(threads: int | None) -> int:

@@ -121,3 +121,102 @@ def random_instance(seed: int, largest: int = 300) -> Instance:
     kind = str(rng.choice(FLOORS))
     floor = floor_for(rng, kind, target, control, keep)
     return Instance(f"{seed}: {first}, {second}, {relation}, {kind}", target, control, keep, floor)
+
+
+@dataclass(frozen=True)
+class Controlled:
+    """An instance with several controls, shape (K, d)."""
+
+    name: str
+    target: np.ndarray
+    controls: np.ndarray
+    keep: int
+    floors: np.ndarray
+
+
+JOINT_FLOORS = (
+    "mixed",
+    "mixed",
+    "mixed",
+    "attained",
+    "attained",
+    "best",
+    "low",
+    "tight",
+    "infeasible",
+    "jointly infeasible",
+    "too much",
+)
+
+
+def joint_floors(
+    rng: np.random.Generator, kind: str, c: np.ndarray, A: np.ndarray, k: int
+) -> np.ndarray:
+    """Floors around what masks of k weights keep of all controls at once."""
+    K, d = A.shape
+
+    def kept(score):
+        top = np.argsort(-score, kind="stable")[:k]
+        return np.array([math.fsum(row[top]) for row in A])
+
+    best = np.array([math.fsum(np.sort(row)[::-1][:k]) for row in A])
+    size = np.array([math.fsum(np.sort(np.abs(row))[::-1][:k]) for row in A])
+    own = kept(c)
+    unit = np.where(size > 0.0, size, 1.0)
+    mixed = kept((rng.random(K) / unit) @ A)
+    if kind == "attained":  # by some mask, chosen at random
+        return kept(rng.random(d))
+    if kind == "best":  # one control at its best, the others where that leaves them
+        j = int(rng.integers(K))
+        floors = kept(A[j] + 0.0)
+        floors[j] = best[j]
+        slack = rng.random(K) * (rng.random(K) < 0.7)
+        return np.where(np.arange(K) == j, best[j], floors - slack * unit)
+    if kind == "low":
+        return own - rng.random(K) * unit
+    if kind == "tight":
+        return own + (mixed - own) * 1e-9
+    if kind == "infeasible":
+        j = int(rng.integers(K))
+        floors = kept(A[j]) - rng.random(K) * unit
+        floors[j] = best[j] + 1e-9 * unit[j]
+        return floors
+    if kind == "jointly infeasible":  # by a billionth, along a random combination
+        y = rng.random(K) / unit
+        floors = kept(y @ A)
+        return floors + 1e-9 * unit
+    if kind == "too much":
+        return best - 0.01 * rng.random(K) * unit
+    return own + (mixed - own) * rng.random(K) ** 2
+
+
+def controlled_instance(seed: int, largest: int = 300, most: int = 8) -> Controlled:
+    """A random instance with 2 to `most` controls, some of them related to each other."""
+    rng = np.random.default_rng(seed)
+    d = int(rng.integers(1, largest + 1)) if rng.random() < 0.7 else int(rng.integers(1, 13))
+    d = min(d, largest)
+    K = int(rng.integers(2, most + 1))
+    names = list(SCORES)
+    # One family for all, or one for each score.
+    family = rng.choice(names, K + 1) if rng.random() < 0.5 else [rng.choice(names)] * (K + 1)
+    rows = [SCORES[family[0]](rng, d)]
+    relations = []
+    for name in family[1:]:
+        relation = str(rng.choice(RELATIONS)) if rng.random() < 0.4 else "independent"
+        j = int(rng.integers(len(rows)))
+        own = SCORES[name](rng, d)
+        if relation == "noisy opposite" and j > 0:
+            # Closer to −A_j than this the two floors contradict each other, or their
+            # multipliers are too large for float64 to state: see test_nearly_opposite_controls.
+            rows.append(-rows[j] + 1e-2 * own)
+        else:
+            rows.append(related(rng, relation, rows[j], own))
+        relations.append(relation)
+    if rng.random() < 0.1 and K > 2:
+        rows[K] = rows[1] + rows[2]  # linearly dependent
+    target, controls = rows[0], np.array(rows[1:])
+    keep = budget(rng, d)
+    kind = str(rng.choice(JOINT_FLOORS))
+    floors = joint_floors(rng, kind, target, controls, keep)
+    name = f"{seed}: K={K} d={d} k={keep} {kind}; {', '.join(family)}; {', '.join(relations)}"
+    return Controlled(name, target, controls, keep, floors)

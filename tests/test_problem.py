@@ -142,10 +142,6 @@ def test_floors_by_name_and_for_all():
     assert problem.replace(retain=[0.5, 1.0]).floors.tolist() == [3.5, 7.0]
 
 
-def test_more_controls_than_this_version_takes():
-    refused("at most one", TARGET, [CONTROL, CONTROL], retain=0.5)
-
-
 def test_best_and_reuse(monkeypatch):
     problem = Problem(TARGET, {"size": CONTROL}, keep=2, retain=0.5)
     assert problem.best().tolist() == [7.0, 7.0]

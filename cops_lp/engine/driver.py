@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -18,7 +18,9 @@ from ..problem import FLOOR_TOLERANCE
 from .exact import solve_exact
 from .region import MARGIN, contains, guess_rays, widened_rays
 from .sampling import SampleSearch
+from .several import JOINT_TOLERANCE
 from .stores import ArrayStore, Screened, Store
+from .vertex import Vertex
 
 __all__ = ["NotFiniteError", "Relaxation", "best_sum", "solve_relaxation"]
 
@@ -28,6 +30,7 @@ _SHRINK = 4  # samples and open weights are sampled in turn when fewer by this f
 _SPREADS = (4.0, 6.0, 10.0, 20.0)  # standard deviations, a round each
 _SEED = 20_210_712
 _BEYOND = 2.0**900  # of the scaled scores: no sum of controls comes near, no product overflows
+_NEAR = 128  # weights on either side of the threshold handed over for swaps
 
 
 class NotFiniteError(Exception):
@@ -41,7 +44,7 @@ class Relaxation:
     Attributes
     ----------
     feasible : bool
-        When False the rest describes the best mask of the control alone.
+        When False the rest describes the best mask of the certificate's combined control.
     multipliers, multipliers_rest : ndarray of float64, shape (K,)
         λ is the sum of the two.
     threshold : float
@@ -54,8 +57,16 @@ class Relaxation:
     values, fractional_scores : ndarray of float64, shapes (f,) and (1 + K, f)
     gap : float
         Σ max(0, r) − x r + Σ λ_j (A_j x − b_j), r = s − μ.
+    floors_gap : float
+        Σ λ_j |A_j x − b_j|.
     passes, open_count : int
         Reads of the whole store, and weights that the last one left open.
+    certificate : ndarray of float64, shape (K,), or None
+        When infeasible: y ≥ 0 with yᵀb > T_k(Aᵀy); `threshold` is then the k-th largest Aᵀy.
+    near : ndarray of int64
+        For two controls or more: flat indices, ascending, of open weights nearest to the
+        threshold on either side, to swap where a rounding misses a floor.
+    near_scores : ndarray of float64, shape (1 + K, len(near)), or None
     """
 
     feasible: bool
@@ -68,8 +79,12 @@ class Relaxation:
     values: np.ndarray
     fractional_scores: np.ndarray
     gap: float
+    floors_gap: float
     passes: int
     open_count: int
+    certificate: np.ndarray | None = None
+    near: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    near_scores: np.ndarray | None = None
 
 
 def solve_relaxation(
@@ -143,7 +158,8 @@ def solve_relaxation(
             magnitudes + screened.magnitudes[1:],
         )
         if not found.feasible:
-            if _proves_infeasible(store, k, floors, magnitudes):
+            sizes = magnitudes + screened.magnitudes[1:] + found.magnitudes[1:]
+            if _proves_infeasible(store, k, floors, sizes, found.certificate):
                 return _joined(screened, found, attempt + 2)
         elif any(
             contains(rays, ray)
@@ -193,20 +209,42 @@ def _solve_all(
     gap = vertex.complementarity + vertex.residual
     if vertex.feasible and not np.array_equal(back, vertex.multipliers):
         gap = np.nan  # λ is beyond float64 in these units
+    certificate = None
+    if vertex.certificate is not None:
+        certificate = _ldexp(vertex.certificate, -scaling[1:])
+    near = _near(scores, vertex) if store.controls > 1 else np.empty(0, np.int64)
     return Relaxation(
         feasible=vertex.feasible,
         multipliers=multipliers,
         multipliers_rest=_ldexp(vertex.multipliers_rest, scaling[0] - scaling[1:]),
-        threshold=float(_ldexp(sum(vertex.threshold), scaling[0])),
+        threshold=float(_ldexp(sum(vertex.threshold), scaling[0] * vertex.feasible)),
         kept_sums=_ldexp(np.array([sum_dd(row) for row in kept]), scaling[:, None]),
         magnitudes=_ldexp(np.abs(kept).sum(axis=1), scaling),
         fractional=vertex.fractional,
         values=vertex.values,
         fractional_scores=_ldexp(scores[:, vertex.fractional], scaling[:, None]),
         gap=float(_ldexp(gap, scaling[0])),
+        floors_gap=float(_ldexp(vertex.floors_gap, scaling[0])),
         passes=passes + 1,
         open_count=store.size,
+        certificate=certificate,
+        near=near,
+        near_scores=_ldexp(scores[:, near], scaling[:, None]),
     )
+
+
+def _near(scores: np.ndarray, vertex: Vertex) -> np.ndarray:
+    """Weights nearest to the threshold, up to _NEAR on either side; ascending indices."""
+    if not vertex.feasible:
+        return np.empty(0, np.int64)
+    r = scores[0] + vertex.multipliers @ scores[1:] - sum(vertex.threshold)
+    chosen = []
+    for side in (vertex.kept, ~vertex.kept):
+        index = np.flatnonzero(side)
+        if len(index) > _NEAR:
+            index = index[np.argpartition(np.abs(r[index]), _NEAR)[:_NEAR]]
+        chosen.append(index)
+    return np.sort(np.concatenate(chosen))
 
 
 def _joined(screened: Screened, inner: Relaxation, passes: int) -> Relaxation:
@@ -216,6 +254,7 @@ def _joined(screened: Screened, inner: Relaxation, passes: int) -> Relaxation:
         kept_sums=_sum(screened.sums, inner.kept_sums),
         magnitudes=screened.magnitudes + inner.magnitudes,
         fractional=screened.index[inner.fractional],
+        near=screened.index[inner.near],
         passes=passes,
         open_count=len(screened.index),
     )
@@ -260,8 +299,10 @@ def _scaled_ray(found: Relaxation, scaling: np.ndarray) -> np.ndarray:
         ray[1:-1] = np.ldexp(found.multipliers, scaling[1:] - scaling[0])
         ray[-1] = np.ldexp(found.threshold, -scaling[0])
     else:
-        ray[1:-1] = 1.0
-        ray[-1] = np.ldexp(found.threshold, -scaling[0])
+        assert found.certificate is not None
+        ray[1:-1] = np.ldexp(found.certificate, scaling[1:])
+        ray[-1] = found.threshold
+        ray /= np.abs(ray[1:-1]).max()
     return ray
 
 
@@ -277,13 +318,30 @@ def _solver(size: int, outer_size: int) -> Callable[..., Relaxation]:
     return solve_relaxation if size * _SHRINK <= outer_size else _solve_all
 
 
-def _proves_infeasible(store: Store, k: int, floors: np.ndarray, magnitudes: np.ndarray) -> bool:
-    """Check the certificate y = 1 of one control against its exact attainable best."""
-    found = best_sum(store.control_store(0), k)
+def _proves_infeasible(
+    store: Store,
+    k: int,
+    floors: np.ndarray,
+    sizes: np.ndarray,
+    certificate: np.ndarray | None,
+) -> bool:
+    """Check yᵀb > T_k(Aᵀy) over the whole store, beyond what counts as rounding.
+
+    `sizes`, shape (K,): summed absolute controls of the mask that y proves too little.
+    """
+    assert certificate is not None
+    used = np.flatnonzero(certificate)
+    single = len(used) == 1
+    y = np.ones(1) if single else certificate[used]
+    view = store.control_store(int(used[0])) if single else store.combined_store(certificate)
+    found = best_sum(view, k)
     if found is None:
         raise NotFiniteError
-    best, magnitude = found
-    return bool(floors[0].sum() - best > FLOOR_TOLERANCE * (magnitudes[0] + magnitude))
+    wanted = math.fsum((y[:, None] * floors[used]).ravel())
+    if single:
+        return bool(wanted - found[0] > FLOOR_TOLERANCE * float(sizes[used[0]]))
+    scale = float(y @ np.maximum(sizes, np.abs(floors[:, 0]))[used])
+    return bool(wanted - found[0] > JOINT_TOLERANCE * scale)
 
 
 def _difference(floors: np.ndarray, sums: np.ndarray) -> np.ndarray:

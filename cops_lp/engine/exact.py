@@ -1,55 +1,20 @@
-"""Exact solvers for problems whose weights are all in memory: no control, or one.
+"""Exact solvers for problems whose weights are all in memory, by the number of controls.
 
-They dispatch on K; each ends in a vertex of the relaxation and its dual point.
+None: selection. One: the two-score algorithm. More: the dual simplex. Each ends in a vertex of
+the relaxation and its dual point.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 
 from ..kernels import two_score as kernel
 from ..problem import FLOOR_TOLERANCE
+from .several import solve_several
 from .ties import lowest_first
+from .vertex import Vertex
 
 __all__ = ["Vertex", "solve_exact"]
-
-
-@dataclass(frozen=True, slots=True)
-class Vertex:
-    """An optimal vertex, or the control-only optimum that shows there is none.
-
-    Attributes
-    ----------
-    feasible : bool
-    multipliers : ndarray of float64, shape (K,)
-    multipliers_rest : ndarray of float64, shape (K,)
-        Low-order parts: λ is the sum of the two.
-    threshold : tuple of float
-        μ as a double-double. When infeasible: the k-th largest control score.
-    kept : ndarray of bool, shape (n,)
-        Where x = 1.
-    fractional : ndarray of int64
-        Where 0 < x < 1; at most K + 1.
-    values : ndarray of float64
-        x there.
-    residual : float
-        Σ_j λ_j (A_j x − b_j), the floors' part of the gap.
-    complementarity : float
-        Σ max(0, r) − x r, r = s − μ, the weights' part of the gap.
-    """
-
-    feasible: bool
-    multipliers: np.ndarray
-    multipliers_rest: np.ndarray
-    threshold: tuple[float, float]
-    kept: np.ndarray
-    fractional: np.ndarray
-    values: np.ndarray
-    residual: float = 0.0
-    complementarity: float = 0.0
-
 
 _NO_INDEX = np.empty(0, np.int64)
 _NO_VALUES = np.empty(0)
@@ -62,7 +27,7 @@ def solve_exact(
 
     Parameters
     ----------
-    scores : ndarray of float64, shape (1 + K, n), K ≤ 1
+    scores : ndarray of float64, shape (1 + K, n)
         Scaled to absolute values of about 1 at most. Contiguous rows.
     k : int, 0 ≤ k ≤ n
     floors : ndarray of float64, shape (K, 2)
@@ -77,7 +42,8 @@ def solve_exact(
 
     Notes
     -----
-    Expected O(n) for K = 0, O(n) a step with few steps for K = 1.
+    Expected O(n) for K = 0, O(n) a step with few steps for K = 1, O(n K) an iteration of the
+    dual simplex with a few dozen for K ≥ 2.
     """
     n = scores.shape[1]
     flags = np.zeros(n, dtype=np.uint8)
@@ -90,6 +56,8 @@ def solve_exact(
         return Vertex(
             True, nothing, nothing, (threshold, 0.0), flags.view(bool), _NO_INDEX, _NO_VALUES
         )
+    if len(floors) > 1:
+        return solve_several(scores, k, floors, magnitudes)
     a = scores[1]
     hi, lo = floors[0]
     answer = kernel.two_score(c, a, k, hi, lo, 0.0, flags)
@@ -107,6 +75,7 @@ def solve_exact(
             kept,
             _NO_INDEX,
             _NO_VALUES,
+            certificate=np.ones(1),
         )
     terms = kernel.gap_terms(c, a, lam, rest, mu_hi, mu_lo, flags, p, q, x_p, x_q)
     if p < 0 and terms > 0.0 and lam > 0.0:
@@ -164,8 +133,15 @@ def _forced(
     slack: np.ndarray | float = 0.0
     if magnitudes is not None:
         slack = FLOOR_TOLERANCE * (magnitudes + (np.abs(scores[1:]).sum(axis=1) if k else 0.0))
-    feasible = bool(np.all((floors - reached).sum(axis=1) <= slack))
-    row = scores[0] if feasible else scores[-1]
+    excess = (floors - reached).sum(axis=1) - slack
+    feasible = bool(np.all(excess <= 0.0))
+    if feasible:
+        row, certificate = scores[0], None
+    else:
+        worst = int(excess.argmax())
+        row = scores[1 + worst]
+        certificate = np.zeros(K)
+        certificate[worst] = 1.0
     if n == 0:
         threshold = 0.0
     else:
@@ -178,4 +154,5 @@ def _forced(
         kept,
         _NO_INDEX,
         _NO_VALUES,
+        certificate=certificate,
     )

@@ -1,6 +1,7 @@
 """Regions of dual points: guessed from a sample, and the test that makes the guess a proof.
 
-A dual point (λ, μ) is the ray (1, λ, μ); λ = ∞ is (0, λ/|λ|, μ/|λ|) and μ = ±∞ is
+A dual point (λ, μ) is the ray (1, λ, μ); one at infinity, of floors that cannot be met, is
+(0, y, θ) with the certificate y and θ the threshold of Aᵀy, and μ = ±∞ is
 (0, 0, ±1). A region is the cone of a few rays. The sign of α c_i + λ·A_i − μ is that of a
 linear function of the ray, so what is positive (negative) at every ray is so on the cone.
 """
@@ -13,7 +14,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-__all__ = ["MARGIN", "contains", "guess_rays", "widened_rays"]
+__all__ = ["MARGIN", "SampleSolver", "contains", "guess_rays", "widened_rays"]
 
 SampleSolver: TypeAlias = Callable[[np.ndarray, int, np.ndarray], tuple[np.ndarray, np.ndarray]]
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from .exact import Vertex, solve_exact
+from .exact import solve_exact
 from .region import MARGIN, contains, guess_rays
+from .several import Search
 from .stores import ArrayStore, Screened
+from .vertex import Vertex
 
-__all__ = ["SampleSearch", "vertex_ray"]
+__all__ = ["SampleSearch"]
 
 _STRIDE = 8  # one sampled weight in so many is sampled again
 _SPREAD = 5.0
@@ -27,7 +29,7 @@ class SampleSearch:
 
     Parameters
     ----------
-    sample : ndarray of float64, shape (1 + K, r), K ≤ 1
+    sample : ndarray of float64, shape (1 + K, r)
         Finite scores of about 1 at most.
     """
 
@@ -36,11 +38,12 @@ class SampleSearch:
         self._rays: np.ndarray | None = None
         self._screened: Screened | None = None
         self._mask = np.zeros(sample.shape[1], dtype=bool)
+        self._outer: _Repeated | None = None
 
     def __call__(
         self, sample: np.ndarray, k: int, floors: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Ray of the dual optimum (λ = ∞ where the floors cannot be met), and where x = 1."""
+        """Ray of the dual optimum (at infinity where the floors cannot be met), and where x = 1."""
         r = sample.shape[1]
         wanted = np.stack((floors, np.zeros(len(floors))), axis=1)
         if r >= _LEAST and self._rays is None and 0 < k < r:
@@ -48,29 +51,44 @@ class SampleSearch:
         if self._rays is not None and self._screened is not None:
             open_ = self._screened
             left = k - open_.kept
-            if 0 <= left <= len(open_.index):
-                rest = wanted - open_.sums[1:]
-                vertex = solve_exact(open_.scores, left, rest)
-                ray = vertex_ray(vertex)
-                if vertex.feasible and contains(self._rays, ray):
-                    kept = self._mask.copy()
-                    kept[open_.index] = vertex.kept
-                    return ray, kept
-        vertex = solve_exact(sample, k, wanted)
-        return vertex_ray(vertex), vertex.kept
+            if 0 < left < len(open_.index):
+                ray, kept = self._inner.solve(left, wanted - open_.sums[1:])
+                if ray[0] > 0.0 and contains(self._rays, ray):
+                    whole = self._mask.copy()
+                    whole[open_.index] = kept
+                    return ray, whole
+        if self._outer is None:
+            self._outer = _Repeated(sample)
+        return self._outer.solve(k, wanted)
 
     def _screen(self, share: float, floors: np.ndarray) -> None:
         inner = np.ascontiguousarray(self._sample[:, ::_STRIDE])
         scaled = floors * (inner.shape[1] / self._sample.shape[1])
         self._rays = guess_rays(inner, share, scaled, _SPREAD, SampleSearch(inner))
         self._screened = ArrayStore(tuple(self._sample)).screen(self._rays, MARGIN, self._mask)
+        self._inner = _Repeated(np.ascontiguousarray(self._screened.scores, dtype=np.float64))
 
 
-def vertex_ray(vertex: Vertex) -> np.ndarray:
-    """Ray of a vertex's dual point; λ = ∞ where the floors cannot be met."""
-    K = len(vertex.multipliers)
-    ray = np.empty(K + 2)
-    ray[0] = 1.0 if vertex.feasible else 0.0
-    ray[1:-1] = vertex.multipliers if vertex.feasible else 1.0
+class _Repeated:
+    """One set of scores, solved again and again; from two controls on, from the last basis."""
+
+    def __init__(self, scores: np.ndarray) -> None:
+        self._scores = scores
+        self._search = Search(scores) if len(scores) > 2 else None
+
+    def solve(self, k: int, floors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if self._search is not None and 0 < k < self._scores.shape[1]:
+            return self._search.dual_ray(k, floors)
+        vertex = solve_exact(self._scores, k, floors)
+        return _vertex_ray(vertex), vertex.kept
+
+
+def _vertex_ray(vertex: Vertex) -> np.ndarray:
+    ray = np.empty(len(vertex.multipliers) + 2)
+    if vertex.feasible:
+        ray[0], ray[1:-1] = 1.0, vertex.multipliers
+    else:
+        assert vertex.certificate is not None
+        ray[0], ray[1:-1] = 0.0, vertex.certificate
     ray[-1] = sum(vertex.threshold)
     return ray

@@ -45,6 +45,10 @@ class Store(Protocol):
         """Store of control j alone."""
         ...
 
+    def combined_store(self, weights: np.ndarray) -> Store:
+        """Store of the one score Σ w_j A_j; weights of shape (K,)."""
+        ...
+
     def gather(self, index: np.ndarray | None) -> np.ndarray:
         """Scores at the given flat indices (all when None); float64, shape (1 + K, n)."""
         ...
@@ -77,13 +81,20 @@ class ArrayStore:
         single = all(_fits_single(score.dtype) for score in scores)
         self._dtype = np.dtype(np.float32 if single else np.float64)
         # A contiguous array is a flat view; others are walked in C order by their iterator.
-        self._flat = [
+        self._flat: list[Any] = [
             score.reshape(-1) if score.flags.c_contiguous else score.flat for score in scores
         ]
 
     def control_store(self, j: int) -> ArrayStore:
         """See :meth:`Store.control_store`."""
         return ArrayStore((self._scores[1 + j],), self._threads)
+
+    def combined_store(self, weights: np.ndarray) -> ArrayStore:
+        """See :meth:`Store.combined_store`; the sums are formed block by block."""
+        view = ArrayStore((self._scores[0],), self._threads)
+        view._dtype = np.dtype(np.float64)
+        view._flat = [_Combined(self._flat[1:], weights)]
+        return view
 
     def gather(self, index: np.ndarray | None) -> np.ndarray:
         """See :meth:`Store.gather`."""
@@ -177,6 +188,19 @@ class _Region:
         self.margin = dtype.type(margin)
         self.tiny = dtype.type(1e-37 if dtype == np.float32 else 1e-300)
         self.huge = dtype.type(1e37 if dtype == np.float32 else 1e300)
+
+
+class _Combined:
+    """Reads Σ w_j A_j where a flat array would read one score."""
+
+    def __init__(self, flats: Sequence[Any], weights: np.ndarray) -> None:
+        self._terms = [(w, flat) for w, flat in zip(weights, flats, strict=True) if w != 0.0]
+
+    def __getitem__(self, key: slice | np.ndarray) -> np.ndarray:
+        total: np.ndarray | float = 0.0
+        for weight, flat in self._terms:
+            total = total + weight * np.asarray(flat[key]).astype(np.float64)
+        return np.asarray(total)
 
 
 @dataclass(frozen=True, slots=True)

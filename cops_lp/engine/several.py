@@ -1,0 +1,393 @@
+"""Two controls or more, exactly: the dual simplex, its vertex in floating point, and its proof.
+
+The kernel works in double-double; what is returned are float64. This module rounds, measures
+what rounding costs, and refuses what does not pass: such a vertex has an infinite gap.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from fractions import Fraction
+
+import numpy as np
+
+from ..kernels import dual_simplex as kernel
+from ..problem import FLOOR_TOLERANCE
+from .vertex import Vertex
+
+__all__ = ["JOINT_TOLERANCE", "Search", "solve_several"]
+
+JOINT_TOLERANCE = 2e-13
+"""Floors that exceed what is attainable only together count as attainable up to this share of
+the summed absolute controls, weighted by the certificate: it would prove no more than that."""
+
+_LIMIT = 3_000  # iterations; a few hundred have been enough for any input that has an end
+_LOWERINGS = 8
+_GAP = 1e-15  # of the kept weights' summed |target|: rounding is improved above this
+_GOOD = 2e-13  # the same: a vertex up to this is taken
+_NEAR = 1e-9  # of its terms: a reduced cost that moving λ by a few units can turn
+
+
+class Search:
+    """The dual simplex on fixed scores, for one budget and set of floors after another.
+
+    Each run starts from the basis that the one before ended in: dual feasibility depends on
+    the scores alone.
+
+    Parameters
+    ----------
+    scores : ndarray of float64, shape (1 + K, n), K ≥ 1
+        Scaled to absolute values of about 1 at most. Contiguous rows.
+    """
+
+    def __init__(self, scores: np.ndarray) -> None:
+        K, n = len(scores) - 1, scores.shape[1]
+        self.scores = scores
+        self.basis = np.empty(1 + K, dtype=np.int64)
+        self.state = np.zeros(n, dtype=np.uint8)
+        self.values = np.zeros((1 + K, 2))
+        self.prices = np.zeros((1 + K, 2))
+        self.ray = np.zeros(1 + K)
+        self.iterations = 0
+        self._warm = False
+        self._second = np.empty(n)
+        kernel.perturbation(n, self._second)
+
+    def run(self, k: int, floors: np.ndarray, doubt: np.ndarray) -> int:
+        """Solve for 1 ≤ k < n and floors in parts, shape (K, any); returns the kernel's code."""
+        code, iterations, _ = kernel.dual_simplex(
+            self.scores,
+            self._second,
+            k,
+            floors,
+            doubt,
+            self.basis,
+            self.state,
+            self._warm,
+            _LIMIT,
+            self.values,
+            self.prices,
+            self.ray,
+        )
+        self.iterations += iterations
+        self._warm = code != kernel.NUMERICAL
+        return int(code)
+
+    def dual_ray(self, k: int, floors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Ray (1, λ, μ) of the optimum, or (0, y, θ) where there is none, and where x = 1.
+
+        `floors`, shape (K, any), in parts. Any ray will do for a guess, also that of a
+        search that failed.
+        """
+        ray = np.empty(len(self.scores) + 1)
+        if self.run(k, floors, np.zeros(len(floors))) == kernel.INFEASIBLE:
+            ray[0], ray[1:-1], ray[-1] = 0.0, self.ray[1:], self.ray[0]
+            ray /= max(float(np.abs(ray[1:-1]).max()), 1e-300)
+        else:
+            ray[0], ray[1:-1], ray[-1] = (
+                1.0,
+                np.maximum(0.0, -self.prices[1:, 0]),
+                self.prices[0, 0],
+            )
+        return ray, self.state == 1
+
+
+def solve_several(
+    scores: np.ndarray, k: int, floors: np.ndarray, magnitudes: np.ndarray | None = None
+) -> Vertex:
+    """Solve max c·x over 1·x = k, A x ≥ b, 0 ≤ x ≤ 1 with the dual simplex.
+
+    Parameters and result are those of :func:`.exact.solve_exact`, for K ≥ 1 and 1 ≤ k < n.
+    """
+    search = Search(scores)
+    doubt = np.where(floors[:, 1] != 0.0, np.abs(floors[:, 0]) * 2.0**-104, 0.0)
+    code = search.run(k, floors, doubt)
+    if code == kernel.INFEASIBLE and magnitudes is not None:
+        lowered = _met_alone(scores, k, floors, magnitudes, search.ray)
+        if lowered is not None:
+            floors = lowered
+            code = search.run(k, floors, doubt)
+    best = _vertex(scores, k, floors, search, code)
+    if magnitudes is None:
+        return best
+    # Floors that contradict each other by rounding, or fix almost the same sum twice, have
+    # no answer that float64 can state; floors lower by less than the tolerance have.
+    lowered = floors
+    for attempt in range(_LOWERINGS):
+        if best.feasible and _passes(scores, best):
+            break
+        if code == kernel.INFEASIBLE:
+            other = _met_together(scores, k, lowered, magnitudes, search.ray[1:], attempt)
+            if other is None:
+                break
+            lowered = other
+        else:
+            sizes = magnitudes + np.abs(scores[1:, best.kept]).sum(axis=1)
+            lower = min(2.0 ** (6 * attempt - 80), JOINT_TOLERANCE) * sizes
+            lowered = np.concatenate((floors, -lower[:, None]), axis=1)
+        code = search.run(k, lowered, doubt)
+        vertex = _vertex(scores, k, floors, search, code)
+        if code == kernel.OPTIMAL and not (best.feasible and _error(vertex) >= _error(best)):
+            best = vertex
+    return best
+
+
+def _vertex(scores: np.ndarray, k: int, floors: np.ndarray, search: Search, code: int) -> Vertex:
+    if code == kernel.INFEASIBLE:
+        return _infeasible(scores, k, search.ray)
+    if code == kernel.NUMERICAL:
+        return _failed(scores, k)
+    return _rounded(scores, k, floors, search)
+
+
+def _error(vertex: Vertex) -> float:
+    return max(vertex.complementarity, vertex.floors_gap, abs(vertex.residual))
+
+
+def _passes(scores: np.ndarray, vertex: Vertex) -> bool:
+    c = np.abs(scores[0])
+    scale = float(c[vertex.kept].sum() + c[vertex.fractional].sum())
+    return _error(vertex) <= _GOOD * scale
+
+
+def _met_alone(
+    scores: np.ndarray, k: int, floors: np.ndarray, magnitudes: np.ndarray, ray: np.ndarray
+) -> np.ndarray | None:
+    """Floors, those above their control's best by rounding only lowered to it.
+
+    None where one is above by more; `ray` then becomes its own.
+    """
+    parts = np.zeros((len(floors), 4))
+    parts[:, :2] = floors
+    for j, row in enumerate(scores[1:]):
+        top = np.partition(row, len(row) - k)[len(row) - k :]
+        best = _exact_sum(top)
+        excess = math.fsum([*floors[j], *(-part for part in best)])
+        if excess > FLOOR_TOLERANCE * (magnitudes[j] + float(np.abs(top).sum())):
+            ray[:] = 0.0
+            ray[0], ray[1 + j] = top[0], 1.0
+            return None
+        if excess > 0.0:
+            parts[j, : len(best)] = best
+            parts[j, len(best) :] = 0.0
+    return parts
+
+
+def _met_together(
+    scores: np.ndarray,
+    k: int,
+    floors: np.ndarray,
+    magnitudes: np.ndarray,
+    y: np.ndarray,
+    attempt: int,
+) -> np.ndarray | None:
+    """Floors lowered so that y no longer proves anything; None where that is not rounding.
+
+    By no more than y proves, if that is enough: multipliers can be large.
+    """
+    combined = y @ scores[1:]
+    top = np.argpartition(-combined, k - 1)[:k]
+    sizes = magnitudes + np.abs(scores[1:, top]).sum(axis=1)
+    lacks = np.array(
+        [
+            math.fsum([*parts, *(-part for part in _exact_sum(row[top]))])
+            for parts, row in zip(floors, scores[1:], strict=True)
+        ]
+    )
+    sizes = np.maximum(sizes, np.abs(floors[:, 0]))
+    excess, scale = float(y @ lacks), float(y @ sizes)
+    if not excess <= JOINT_TOLERANCE * scale or scale == 0.0:
+        return None
+    share = min(max(1.01 * excess / scale, 2.0 ** (6 * attempt - 80)), JOINT_TOLERANCE)
+    return np.concatenate((floors, -share * sizes[:, None]), axis=1)
+
+
+def _exact_sum(values: np.ndarray) -> list[float]:
+    """Sum as three parts."""
+    terms = values.tolist()
+    parts: list[float] = []
+    for _ in range(3):
+        parts.append(math.fsum([*terms, *(-part for part in parts)]))
+    return parts
+
+
+def _infeasible(scores: np.ndarray, k: int, ray: np.ndarray) -> Vertex:
+    y = ray[1:] / max(float(ray[1:].max()), 1e-300)
+    combined = y @ scores[1:]
+    kept = np.zeros(scores.shape[1], dtype=bool)
+    order = np.argpartition(-combined, k - 1)[:k]
+    kept[order] = True
+    return Vertex(
+        False,
+        np.full(len(y), np.inf),
+        np.zeros(len(y)),
+        (float(combined[order].min()), 0.0),
+        kept,
+        np.empty(0, np.int64),
+        np.empty(0),
+        certificate=y,
+    )
+
+
+def _failed(scores: np.ndarray, k: int) -> Vertex:
+    """The target's own mask, with a gap that no check passes."""
+    kept = np.zeros(scores.shape[1], dtype=bool)
+    kept[np.argsort(-scores[0], kind="stable")[:k]] = True
+    return Vertex(
+        True,
+        np.zeros(len(scores) - 1),
+        np.zeros(len(scores) - 1),
+        (float(scores[0][kept].min()), 0.0),
+        kept,
+        np.empty(0, np.int64),
+        np.empty(0),
+        residual=0.0,
+        complementarity=math.inf,
+    )
+
+
+def _rounded(scores: np.ndarray, k: int, floors: np.ndarray, search: Search) -> Vertex:
+    """The search's vertex in float64, with what rounding left of a gap."""
+    n = scores.shape[1]
+    lam = np.maximum(0.0, -search.prices[1:, 0])
+    x = (search.state == 1).astype(np.float64)
+    weights = search.basis < n
+    x[search.basis[weights]] = np.clip(search.values[weights, 0], 0.0, 1.0)
+    exact = {
+        int(i): Fraction(float(hi)) + Fraction(float(lo))
+        for i, (hi, lo) in zip(search.basis[weights], search.values[weights], strict=True)
+    }
+    inside = np.flatnonzero((x > 0.0) & (x < 1.0))
+    kept = x >= 1.0
+    scale = float(np.abs(scores[0]) @ x)
+
+    lam, mu, complementarity = _settled(scores, lam, x, _GAP * scale)
+    wanted = [
+        Fraction(k - int(kept.sum())),
+        *(
+            sum(map(Fraction, parts.tolist()), Fraction(0))
+            - sum(map(Fraction, _exact_sum(row[kept])), Fraction(0))
+            for parts, row in zip(floors, scores[1:], strict=True)
+        ),
+    ]
+    prices = np.array([abs(mu[0]), *lam])
+    values, lacks = _shares(
+        scores[1:, inside], [exact[int(i)] for i in inside], wanted, prices, _GAP * scale
+    )
+    sizes = np.abs(scores[1:]) @ x
+    if np.any(lacks[1:] > FLOOR_TOLERANCE * sizes) or abs(lacks[0]) > FLOOR_TOLERANCE:
+        complementarity = math.inf
+    return Vertex(
+        True,
+        lam,
+        np.zeros(len(lam)),
+        mu,
+        kept,
+        inside,
+        values,
+        residual=mu[0] * float(lacks[0]) - float(lam @ lacks[1:]),
+        complementarity=complementarity,
+        floors_gap=float(lam @ np.abs(lacks[1:])),
+    )
+
+
+def _settled(
+    scores: np.ndarray, lam: np.ndarray, x: np.ndarray, enough: float
+) -> tuple[np.ndarray, tuple[float, float], float]:
+    """λ among the floats near by, and μ, with the least Σ max(0, r) − x r.
+
+    Rounded, λ leaves basic weights off the threshold; where λ|A| is far above |c| and several
+    multipliers cancel, the nearest floats need not be the best.
+    """
+    mu, gap = _best_threshold(scores, lam, x)
+    if gap <= enough:
+        return lam, mu, gap
+    # Only what is near the threshold can change: look there, then at all once more.
+    r = np.abs(scores[0] + lam @ scores[1:] - mu[0])
+    terms = np.abs(scores[0]) + lam @ np.abs(scores[1:]) + abs(mu[0])
+    near = (r <= _NEAR * terms) | ((x > 0.0) & (x < 1.0))
+    part, x_part = np.ascontiguousarray(scores[:, near]), x[near]
+    best = _best_threshold(part, lam, x_part)[1]
+    trial = lam.copy()
+    for _ in range(20):
+        before = best
+        for j in np.flatnonzero(lam):
+            for steps in (1, -1, 2, -2, 4, -4):
+                moved = trial.copy()
+                moved[j] = max(0.0, moved[j] + steps * np.spacing(moved[j]))
+                found = _best_threshold(part, moved, x_part)[1]
+                if found < best:
+                    best, trial = found, moved
+        if best == before or best <= enough:
+            break
+    mu_trial, gap_trial = _best_threshold(scores, trial, x)
+    if gap_trial < gap:
+        return trial, mu_trial, gap_trial
+    return lam, mu, gap
+
+
+def _best_threshold(
+    scores: np.ndarray, lam: np.ndarray, x: np.ndarray
+) -> tuple[tuple[float, float], float]:
+    """Threshold, a fractional weight's or else the least kept combined score, and its gap."""
+    inside = np.flatnonzero((x > 0.0) & (x < 1.0))
+    if len(inside):
+        candidates = [kernel.combined_score(scores, i, lam) for i in inside]
+    else:
+        candidates = [kernel.least_combined(scores, lam, x)]
+    gaps = [kernel.combined_gap(scores, lam, hi, lo, x) for hi, lo in candidates]
+    best = int(np.argmin(gaps))
+    return candidates[best], float(gaps[best])
+
+
+def _shares(
+    A: np.ndarray, exact: list[Fraction], wanted: list[Fraction], prices: np.ndarray, enough: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Round fractional values so that count and floors, priced, suffer least.
+
+    Parameters
+    ----------
+    A : ndarray of float64, shape (K, f)
+    exact : list of Fraction, f of them
+    wanted : list of Fraction, 1 + K of them
+        What the fractional weights are to hold of the count and of each control.
+    prices : ndarray of float64, shape (1 + K,)
+    enough : float
+        Priced lack that needs no improvement.
+
+    Returns
+    -------
+    values : ndarray of float64, shape (f,)
+    lacks : ndarray of float64, shape (1 + K,)
+        `wanted` less what the values hold.
+    """
+    values = np.array([float(v) for v in exact])
+    columns = np.vstack((np.ones(len(exact)), A))
+    rows = [[Fraction(v) for v in row] for row in columns.tolist()]
+
+    def lacking(points: list[Fraction]) -> np.ndarray:
+        held = (sum(map(operator.mul, row, points), Fraction(0)) for row in rows)
+        return np.array([float(w - h) for w, h in zip(wanted, held, strict=True)])
+
+    lacks = lacking([Fraction(float(v)) for v in values])
+    cost = float(prices[1:] @ np.abs(lacks[1:]))
+    if cost <= enough:
+        return values, lacks
+    # Values far below 1 have finer floats: round the largest first, and let the others make
+    # up for it.
+    order = np.argsort(-values, kind="stable")
+    trial = values.copy()
+    for done in range(1, len(order)):
+        points = [Fraction(float(v)) for v in trial]
+        rest = order[done:]
+        weights = np.concatenate(([1.0], prices[1:]))[:, None]
+        move = np.linalg.lstsq(
+            weights * columns[:, rest], weights[:, 0] * lacking(points), rcond=None
+        )[0]
+        trial[rest] = np.clip(trial[rest] + move, 0.0, 1.0)
+        found = lacking([Fraction(float(v)) for v in trial])
+        found_cost = float(prices[1:] @ np.abs(found[1:]))
+        if found_cost < cost and abs(found[0]) <= 1e-15 * max(1, len(order)):
+            values, lacks, cost = trial.copy(), found, found_cost
+    return values, lacks
