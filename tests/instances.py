@@ -134,7 +134,19 @@ class Controlled:
     floors: np.ndarray
 
 
-JOINT_FLOORS = ("mixed", "mixed", "mixed", "attained", "attained", "best", "low", "tight", "infeasible", "jointly infeasible", "too much")
+JOINT_FLOORS = (
+    "mixed",
+    "mixed",
+    "mixed",
+    "attained",
+    "attained",
+    "best",
+    "low",
+    "tight",
+    "infeasible",
+    "jointly infeasible",
+    "too much",
+)
 
 
 def joint_floors(

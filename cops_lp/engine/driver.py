@@ -208,7 +208,7 @@ def _solve_all(
     return Relaxation(
         feasible=vertex.feasible,
         multipliers=_ldexp(vertex.multipliers, scaling[0] - scaling[1:]),
-        threshold=float(_ldexp(sum(vertex.threshold), scaling[0] if vertex.feasible else 0)),
+        threshold=float(_ldexp(sum(vertex.threshold), scaling[0] * vertex.feasible)),
         kept_sums=_ldexp(np.array([sum_dd(row) for row in kept]), scaling[:, None]),
         magnitudes=_ldexp(np.abs(kept).sum(axis=1), scaling),
         fractional=vertex.fractional,

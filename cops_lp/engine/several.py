@@ -84,7 +84,11 @@ class Search:
             ray[0], ray[1:-1], ray[-1] = 0.0, self.ray[1:], self.ray[0]
             ray /= max(float(np.abs(ray[1:-1]).max()), 1e-300)
         else:
-            ray[0], ray[1:-1], ray[-1] = 1.0, np.maximum(0.0, -self.prices[1:, 0]), self.prices[0, 0]
+            ray[0], ray[1:-1], ray[-1] = (
+                1.0,
+                np.maximum(0.0, -self.prices[1:, 0]),
+                self.prices[0, 0],
+            )
         return ray, self.state == 1
 
 
@@ -170,7 +174,12 @@ def _met_alone(
 
 
 def _met_together(
-    scores: np.ndarray, k: int, floors: np.ndarray, magnitudes: np.ndarray, y: np.ndarray, attempt: int
+    scores: np.ndarray,
+    k: int,
+    floors: np.ndarray,
+    magnitudes: np.ndarray,
+    y: np.ndarray,
+    attempt: int,
 ) -> np.ndarray | None:
     """Floors lowered so that y no longer proves anything; None where that is not rounding.
 
@@ -254,14 +263,16 @@ def _rounded(scores: np.ndarray, k: int, floors: np.ndarray, search: Search) -> 
 
     lam, mu, complementarity = _settled(scores, lam, x, _GAP * scale)
     wanted = [
-        k - int(kept.sum()),
+        Fraction(k - int(kept.sum())),
         *(
-            sum(map(Fraction, parts.tolist())) - sum(map(Fraction, _exact_sum(row[kept])))
+            sum(map(Fraction, [*parts.tolist(), *(-v for v in _exact_sum(row[kept]))]), Fraction(0))
             for parts, row in zip(floors, scores[1:], strict=True)
         ),
     ]
     prices = np.array([abs(mu[0]), *lam])
-    values, lacks = _shares(scores[1:, inside], [exact[int(i)] for i in inside], wanted, prices, _GAP * scale)
+    values, lacks = _shares(
+        scores[1:, inside], [exact[int(i)] for i in inside], wanted, prices, _GAP * scale
+    )
     sizes = np.abs(scores[1:]) @ x
     if np.any(lacks[1:] > FLOOR_TOLERANCE * sizes) or abs(lacks[0]) > FLOOR_TOLERANCE:
         complementarity = math.inf

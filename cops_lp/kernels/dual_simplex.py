@@ -97,7 +97,7 @@ def _total(parts):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _move(rest, scores, i, sign):
-    """rest += sign · (1, A_i)."""
+    """Rest += sign · (1, A_i)."""
     _accumulate(rest[0], sign)
     for j in range(1, rest.shape[0]):
         _accumulate(rest[j], sign * scores[j, i])
@@ -117,7 +117,8 @@ def _correct(scores, basis, inv_hi, inv_lo, inv_size, w_hi, w_lo):
     """One Newton step, inv += (I − inv·B) inv, where it can improve on elimination.
 
     Elimination leaves errors in proportion to the largest entries, a left inverse corrected
-    like this in proportion to each entry's own terms. Fills inv_size = |inv| |B| |inv|, the scale of its rounding errors.
+    like this in proportion to each entry's own terms. Fills inv_size = |inv| |B| |inv|, the
+    scale of its rounding errors.
     """
     m = len(basis)
     accurate = True
@@ -276,7 +277,7 @@ def _basic_values(scores, basis, inv_hi, inv_lo, rest_hi, rest_lo, values, value
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _rows(scores, first, constant, weights, value, size):
-    """value = first row · scores[0] + constant + Σ weights_j A_j; size: the same of |terms|.
+    """Value = first row · scores[0] + constant + Σ weights_j A_j; size: the same of |terms|.
 
     `first` is 1 or 0.
     """
@@ -514,9 +515,7 @@ def dual_simplex(scores, p, k, floors, doubt, basis, state, warm, limit, values,
         best = 0.0
         sigma = 1.0
         violation = 0.0
-        _basic_values(
-            scores, basis, inv_hi, inv_lo, rest_hi, rest_lo, values, value_size
-        )
+        _basic_values(scores, basis, inv_hi, inv_lo, rest_hi, rest_lo, values, value_size)
         for t in range(m):
             hi, lo, size = values[t, 0], values[t, 1], value_size[t]
             norm = 0.0
@@ -720,7 +719,7 @@ def combined_gap(scores, lam, mu_hi, mu_lo, x):
     _rows(scores, 1.0, -mu_hi, weights, value, size)
     for i in range(n):
         r = value[i]
-        if x[i] > 0.0 and x[i] < 1.0 or abs(r) <= (m + 3) * _FLOAT * size[i]:
+        if (x[i] > 0.0 and x[i] < 1.0) or abs(r) <= (m + 3) * _FLOAT * size[i]:
             hi, lo = combined_score(scores, i, lam)
             r, _ = _add(hi, lo, -mu_hi, -mu_lo)
         if r > 0.0:
