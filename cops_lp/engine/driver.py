@@ -29,6 +29,7 @@ _SAMPLE = (1 << 12, 1 << 17)  # least and most weights sampled at first
 _SHRINK = 4  # samples and open weights are sampled in turn when fewer by this factor
 _SPREADS = (4.0, 6.0, 10.0, 20.0)  # standard deviations, a round each
 _SEED = 20_210_712
+_WARM = 1 << 16  # weights up to which a dual simplex that starts well beats sampling
 _NEAR = 128  # weights on either side of the threshold handed over for swaps
 
 
@@ -125,9 +126,11 @@ def solve_relaxation(
         return _solve_all(store, k, floors, mask, magnitudes)
     scaling: np.ndarray | None = None
     rays: np.ndarray | None = None
+    basis: np.ndarray | None = None  # of the sample's optimum
     found: Relaxation | None = None
     for attempt, spread in enumerate(_SPREADS):
-        sample = _finite(store.gather(_sample_index(d, attempt)))
+        sampled = _sample_index(d, attempt)
+        sample = _finite(store.gather(sampled))
         if scaling is None:
             scaling = _exponents(sample)
         previous, found = found, None
@@ -136,6 +139,10 @@ def solve_relaxation(
             expected = np.ldexp(floors[:, 0], -scaling[1:]) * (sample.shape[1] / d)
             solve_sample = _sample_solver(sample, d)
             rays = guess_rays(sample, k / d, expected, spread, solve_sample)
+            if isinstance(solve_sample, _Searches) and solve_sample.center is not None:
+                weights = solve_sample.center >= 0
+                basis = solve_sample.center.copy()
+                basis[weights] = sampled[basis[weights]]
         else:
             rays = widened_rays(rays, sample, k / d, _scaled_ray(previous, scaling), spread)
         screened = store.screen(_unscaled(rays, scaling), MARGIN, mask)
@@ -147,7 +154,11 @@ def solve_relaxation(
             continue
         inner = ArrayStore(tuple(screened.scores))
         inner_mask = np.empty(inner.size, dtype=bool)
-        found = _solver(inner.size, d)(
+        solver = _solver(inner.size, d)
+        start = None if basis is None else _positions(screened.index, basis)
+        if start is not None and inner.size <= _WARM:
+            solver = partial(_solve_all, basis=start)
+        found = solver(
             inner,
             left,
             _difference(floors, screened.sums[1:]),
@@ -187,6 +198,7 @@ def _solve_all(
     mask: np.ndarray | None,
     magnitudes: np.ndarray,
     passes: int = 0,
+    basis: np.ndarray | None = None,
 ) -> Relaxation:
     """Leave every weight open: for small problems, and where guesses keep failing."""
     scores = _finite(store.gather(None))
@@ -197,6 +209,7 @@ def _solve_all(
         k,
         np.ldexp(floors, -scaling[1:, None]),
         np.ldexp(magnitudes, -scaling[1:]),
+        basis,
     )
     if mask is not None:
         mask[:] = vertex.kept
@@ -312,16 +325,39 @@ def _solver(size: int, outer_size: int) -> Callable[..., Relaxation]:
 def _sample_solver(sample: np.ndarray, d: int) -> SampleSolver:
     """How to solve a sample of d weights, for one right-hand side after another."""
     solver = _solver(sample.shape[1], d)
-    if len(sample) <= 2 or solver is solve_relaxation:
+    if len(sample) <= 2 or sample.shape[1] > _WARM:
         return partial(_solve_sample, solver=solver)
-    search = Search(sample)
+    return _Searches(sample, solver)
 
-    def solve(_: np.ndarray, k: int, floors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        if 0 < k < sample.shape[1]:
-            return search.dual_ray(k, floors)
-        return _solve_sample(sample, k, floors, solver)
 
-    return solve
+class _Searches:
+    """Solves a sample with several controls, each time from the basis before."""
+
+    def __init__(self, sample: np.ndarray, solver: Callable[..., Relaxation]) -> None:
+        self.center: np.ndarray | None = None  # the first optimum's basis
+        self._search = Search(sample)
+        self._solver = solver
+
+    def __call__(
+        self, sample: np.ndarray, k: int, floors: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if not 0 < k < sample.shape[1]:
+            return _solve_sample(sample, k, floors, self._solver)
+        found = self._search.dual_ray(k, floors)
+        if self.center is None:
+            self.center = self._search.end()
+        return found
+
+
+def _positions(index: np.ndarray, basis: np.ndarray) -> np.ndarray | None:
+    """A basis of a store's weights as one of the open weights; None if one is not open."""
+    weights = basis >= 0
+    found = basis.copy()
+    found[weights] = np.searchsorted(index, basis[weights])
+    inside = found[weights] < len(index)
+    if not inside.all() or not np.array_equal(index[found[weights]], basis[weights]):
+        return None
+    return found
 
 
 def _solve_sample(
