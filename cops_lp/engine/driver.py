@@ -128,7 +128,8 @@ def solve_relaxation(
     rays: np.ndarray | None = None
     basis: np.ndarray | None = None  # of the sample's optimum
     found: Relaxation | None = None
-    for attempt, spread in enumerate(_SPREADS):
+    wider = max(1.0, 1.0 + (K - 2) / 8)  # more dual points to enclose with 2(K + 1) rays
+    for attempt, spread in enumerate(wider * s for s in _SPREADS):
         sampled = _sample_index(d, attempt)
         sample = _finite(store.gather(sampled))
         if scaling is None:
