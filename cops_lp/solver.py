@@ -69,11 +69,11 @@ def solve(
 
     Notes
     -----
-    Expected O(dK), normally one pass over the scores (one more for each control with
-    `retain`), and about 1.5 bytes per weight, of which the mask is 1. Where masses of weights
-    tie at the threshold (8-bit scores, all scores equal, a target opposite to the control),
-    about 100 bytes for each tied weight more. Formulation: ours,
-    after the abstract of arXiv:2107.12673.
+    Any number of controls. Expected O(dK), normally one pass over the scores (one more for
+    each control with `retain`), and about 1.5 bytes per weight, of which the mask is 1. Where
+    masses of weights tie at the threshold (8-bit scores, all scores equal, a target opposite
+    to the control), about 100 bytes for each tied weight more. Formulation: ours, after the
+    abstract of arXiv:2107.12673.
 
     Examples
     --------
@@ -140,14 +140,15 @@ def _finish(
     totals = _exact_totals(found.kept_sums, f_scores[:, chosen])
     changed, values = found.fractional, found.values
     if found.near_scores is not None and np.any(floors - totals[1:] > slack):
-        before = mask[found.near]
-        after = repair_by_swaps(
-            before, found.near_scores[0], found.near_scores[1:], floors - totals[1:], slack
-        )
-        mask[found.near] = after
-        moves = found.near_scores * (after.astype(np.float64) - before)
+        # Of equal weights the lowest index is the last to leave and the first to enter.
+        order = np.argsort(np.where(mask[found.near], -found.near, found.near))
+        near, near_scores = found.near[order], found.near_scores[:, order]
+        before = mask[near]
+        after = repair_by_swaps(before, near_scores[0], near_scores[1:], floors - totals[1:], slack)
+        mask[near] = after
+        moves = near_scores * (after.astype(np.float64) - before)
         totals = _exact_totals(found.kept_sums, f_scores[:, chosen], moves)
-        swapped = np.setdiff1d(found.near[before != after], changed, assume_unique=True)
+        swapped = np.setdiff1d(near[before != after], changed, assume_unique=True)
         order = np.argsort(np.concatenate((changed, swapped)))
         # Where a swap changed a whole weight, the vertex has the opposite of the mask.
         values = np.concatenate((values, ~mask[swapped]))[order]

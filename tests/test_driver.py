@@ -13,7 +13,7 @@ from cops_lp.engine import driver, region
 from cops_lp.engine.stores import ArrayStore
 
 from .checks import assert_certified
-from .instances import random_instance
+from .instances import controlled_instance, random_instance
 
 
 @pytest.fixture
@@ -150,3 +150,107 @@ def test_screening_decides_only_what_every_ray_agrees_on():
         for total, score in zip(found.sums.sum(axis=1), scores, strict=True):
             assert total == pytest.approx(score[kept].sum(), rel=1e-12)
         assert np.array_equal(found.scores, np.stack(scores)[:, found.index])
+
+
+@pytest.mark.parametrize("first", range(0, 240, 80))
+def test_sampled_answers_for_several_controls(first, tiny_samples, monkeypatch):
+    rounds = collections.Counter()
+    for seed in range(first, first + 80):
+        instance = controlled_instance(50_000 + seed, largest=3000, most=4)
+        args = (instance.target, list(instance.controls))
+        how = {"keep": instance.keep, "floors": instance.floors, "raise_on_infeasible": False}
+        solution = cops_lp.solve(*args, **how)
+        rounds[solution.passes] += 1
+        assert_certified(solution)
+        whole = direct(monkeypatch, *args, **how)
+        assert solution.status is whole.status, instance.name
+        if solution.status is Status.OPTIMAL:
+            scale = np.abs(instance.target[whole.mask]).sum() or 1.0
+            assert abs(solution.objective - whole.objective) <= 1e-12 * scale, instance.name
+    assert rounds[1] > 20
+    assert sum(rounds.values()) > rounds[1]
+
+
+@pytest.mark.parametrize("which", ["dropped", "kept", "constant", "first"])
+@pytest.mark.parametrize("K", [2, 3, 4])
+@pytest.mark.parametrize("retain", [0.5, 0.8])
+def test_an_adversary_and_several_controls(which, K, retain, monkeypatch):
+    rng = np.random.default_rng(13)
+    scores = rng.random((1 + K, 20_000)) + 0.5 * rng.random(20_000)
+    args = (scores[0], list(scores[1:]))
+    expected = direct(monkeypatch, *args, keep=0.1, retain=retain)
+    order = np.argsort(expected.combined_score())
+    picks = {
+        "dropped": np.sort(order[:4096]),
+        "kept": np.sort(order[-4096:]),
+        "constant": np.zeros(4096, dtype=np.int64),
+        "first": np.arange(4096),
+    }
+
+    def adversary(d, attempt):
+        return picks[which][:d] if d == 20_000 else honest(d, attempt)
+
+    honest = driver._sample_index
+    monkeypatch.setattr(driver, "_sample_index", adversary)
+    solution = cops_lp.solve(*args, keep=0.1, retain=retain)
+    assert np.array_equal(solution.mask, expected.mask)
+    assert solution.multipliers == pytest.approx(expected.multipliers, rel=1e-12)
+    assert_certified(solution)
+
+
+@pytest.mark.parametrize("K", [2, 4])
+def test_joint_infeasibility_is_found_and_proven_on_the_whole(K):
+    rng = np.random.default_rng(14)
+    scores = rng.random((1 + K, 50_000))
+    top = np.argsort(-(rng.random(K) @ scores[1:]))[:5_000]
+    floors = scores[1:, top].sum(axis=1)
+    problem = cops_lp.Problem(scores[0], list(scores[1:]), keep=5_000, floors=floors)
+    assert_certified(problem.solve())
+    asked = problem.replace(floors=floors * (1 + 1e-9))
+    solution = asked.solve(raise_on_infeasible=False)
+    assert solution.status is Status.INFEASIBLE
+    assert_certified(solution)
+
+
+def test_several_controls_of_every_kind_and_any_threads():
+    rng = np.random.default_rng(15)
+    target = rng.exponential(size=(200, 250)).astype(np.float32)
+    controls = {
+        "half": rng.random((200, 250)).astype(np.float16),
+        "bytes": rng.integers(-127, 128, (200, 250)).astype(np.int8),
+        "strided": rng.random((250, 200)).T,
+    }
+    problem = cops_lp.Problem(target, controls, keep=0.2, retain=0.6)
+    one = problem.solve(threads=1)
+    assert_certified(one)
+    assert one.method == "dual simplex"
+    two = problem.solve(threads=2)
+    assert np.array_equal(one.mask, two.mask)
+    assert np.array_equal(one.multipliers, two.multipliers)
+    assert one.objective == two.objective
+
+
+def test_region_membership_with_several_controls():
+    rng = np.random.default_rng(16)
+    rays = np.vstack((np.column_stack((np.ones(9), rng.random((9, 5)))), np.eye(6)[5:]))
+    for _ in range(20):
+        weights = rng.random(10)
+        assert region.contains(rays, weights @ rays)
+    outside = rays[:9].max(axis=0) * (1 + 1e-9)
+    assert not region.contains(rays[:9], outside)
+    assert region.contains(rays, rays[0] + 3 * rays[9])  # the threshold alone may go up
+    assert not region.contains(rays, rays[0] - 3 * rays[9])
+
+
+def test_a_combined_store_reads_the_weighted_sum():
+    rng = np.random.default_rng(17)
+    scores = (rng.random(40_000), rng.random(40_000), rng.integers(-9, 9, 40_000))
+    weights = np.array([0.25, 2.0])
+    expected = 0.25 * scores[1] + 2.0 * scores[2]
+    store = ArrayStore(scores).combined_store(weights)
+    assert np.array_equal(store.gather(None)[0], expected)
+    assert np.array_equal(store.gather(np.array([5, 7]))[0], expected[[5, 7]])
+    best, magnitude = driver.best_sum(store, 4_000)
+    top = np.sort(expected)[::-1][:4_000]
+    assert best == pytest.approx(top.sum(), rel=1e-13)
+    assert magnitude == pytest.approx(np.abs(top).sum(), rel=1e-13)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
@@ -30,6 +31,7 @@ _SHRINK = 4  # samples and open weights are sampled in turn when fewer by this f
 _SPREADS = (4.0, 6.0, 10.0, 20.0)  # standard deviations, a round each
 _SEED = 20_210_712
 _BEYOND = 2.0**900  # of the scaled scores: no sum of controls comes near, no product overflows
+_WARM = 1 << 16  # weights up to which a dual simplex that starts well beats sampling
 _NEAR = 128  # weights on either side of the threshold handed over for swaps
 
 
@@ -128,9 +130,12 @@ def solve_relaxation(
         return _solve_all(store, k, floors, mask, magnitudes)
     scaling: np.ndarray | None = None
     rays: np.ndarray | None = None
+    basis: np.ndarray | None = None  # of the sample's optimum
     found: Relaxation | None = None
-    for attempt, spread in enumerate(_SPREADS):
-        sample = _finite(store.gather(_sample_index(d, attempt)))
+    wider = max(1.0, 1.0 + (K - 2) / 8)  # more dual points to enclose with 2(K + 1) rays
+    for attempt, spread in enumerate(wider * s for s in _SPREADS):
+        sampled = _sample_index(d, attempt)
+        sample = _finite(store.gather(sampled))
         if scaling is None:
             scaling = _exponents(sample)
         previous, found = found, None
@@ -138,7 +143,12 @@ def solve_relaxation(
         if rays is None or previous is None:
             expected = np.clip(_ldexp(floors[:, 0], -scaling[1:]), -_BEYOND, _BEYOND)
             expected *= sample.shape[1] / d
-            rays = guess_rays(sample, k / d, expected, spread, SampleSearch(sample))
+            search = SampleSearch(sample)
+            rays = guess_rays(sample, k / d, expected, spread, search)
+            if search.center is not None:
+                weights = search.center >= 0
+                basis = search.center.copy()
+                basis[weights] = sampled[basis[weights]]
         else:
             rays = widened_rays(rays, sample, k / d, _scaled_ray(previous, scaling), spread)
         screened = store.screen(_unscaled(rays, scaling), MARGIN, mask)
@@ -150,7 +160,11 @@ def solve_relaxation(
             continue
         inner = ArrayStore(tuple(screened.scores))
         inner_mask = np.empty(inner.size, dtype=bool)
-        found = _solver(inner.size, d)(
+        solver = _solver(inner.size, d)
+        start = None if basis is None else _positions(screened.index, basis)
+        if start is not None and inner.size <= _WARM:
+            solver = partial(_solve_all, basis=start)
+        found = solver(
             inner,
             left,
             _difference(floors, screened.sums[1:]),
@@ -190,6 +204,7 @@ def _solve_all(
     mask: np.ndarray | None,
     magnitudes: np.ndarray,
     passes: int = 0,
+    basis: np.ndarray | None = None,
 ) -> Relaxation:
     """Leave every weight open: for small problems, and where guesses keep failing."""
     scores = _finite(store.gather(None))
@@ -200,11 +215,12 @@ def _solve_all(
         k,
         np.clip(_ldexp(floors, -scaling[1:, None]), -_BEYOND, _BEYOND),
         _ldexp(magnitudes, -scaling[1:]),
+        basis,
     )
     if mask is not None:
         mask[:] = vertex.kept
     kept = scores[:, vertex.kept]
-    multipliers = _ldexp(vertex.multipliers, scaling[0] - scaling[1:])
+    multipliers = _ldexp(vertex.multipliers, scaling[0] - scaling[1:]) + 0.0  # no −0
     back = _ldexp(multipliers, scaling[1:] - scaling[0])
     gap = vertex.complementarity + vertex.residual
     if vertex.feasible and not np.array_equal(back, vertex.multipliers):
@@ -316,6 +332,17 @@ def _unscaled(rays: np.ndarray, scaling: np.ndarray) -> np.ndarray:
 def _solver(size: int, outer_size: int) -> Callable[..., Relaxation]:
     """How to solve a part of a problem: by sampling again only if it is much smaller."""
     return solve_relaxation if size * _SHRINK <= outer_size else _solve_all
+
+
+def _positions(index: np.ndarray, basis: np.ndarray) -> np.ndarray | None:
+    """A basis of a store's weights as one of the open weights; None if one is not open."""
+    weights = basis >= 0
+    found = basis.copy()
+    found[weights] = np.searchsorted(index, basis[weights])
+    inside = found[weights] < len(index)
+    if not inside.all() or not np.array_equal(index[found[weights]], basis[weights]):
+        return None
+    return found
 
 
 def _proves_infeasible(

@@ -39,6 +39,8 @@ class SampleSearch:
         self._screened: Screened | None = None
         self._mask = np.zeros(sample.shape[1], dtype=bool)
         self._outer: _Repeated | None = None
+        self.center: np.ndarray | None = None
+        """With two controls or more: the first optimum's basis, as positions in the sample."""
 
     def __call__(
         self, sample: np.ndarray, k: int, floors: np.ndarray
@@ -56,10 +58,20 @@ class SampleSearch:
                 if ray[0] > 0.0 and contains(self._rays, ray):
                     whole = self._mask.copy()
                     whole[open_.index] = kept
+                    self._note(self._inner, open_.index)
                     return ray, whole
         if self._outer is None:
             self._outer = _Repeated(sample)
-        return self._outer.solve(k, wanted)
+        found = self._outer.solve(k, wanted)
+        self._note(self._outer, np.arange(r))
+        return found
+
+    def _note(self, solver: _Repeated, index: np.ndarray) -> None:
+        basis = solver.basis()
+        if self.center is None and basis is not None:
+            weights = basis >= 0
+            basis[weights] = index[basis[weights]]
+            self.center = basis
 
     def _screen(self, share: float, floors: np.ndarray) -> None:
         inner = np.ascontiguousarray(self._sample[:, ::_STRIDE])
@@ -75,6 +87,9 @@ class _Repeated:
     def __init__(self, scores: np.ndarray) -> None:
         self._scores = scores
         self._search = Search(scores) if len(scores) > 2 else None
+
+    def basis(self) -> np.ndarray | None:
+        return None if self._search is None else self._search.end()
 
     def solve(self, k: int, floors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if self._search is not None and 0 < k < self._scores.shape[1]:

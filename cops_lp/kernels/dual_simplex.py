@@ -97,7 +97,7 @@ def _total(parts):
 
 @compiled
 def _move(rest, scores, i, sign):
-    """rest += sign · (1, A_i)."""
+    """Rest += sign · (1, A_i)."""
     _accumulate(rest[0], sign)
     for j in range(1, rest.shape[0]):
         _accumulate(rest[j], sign * scores[j, i])
@@ -277,7 +277,7 @@ def _basic_values(scores, basis, inv_hi, inv_lo, rest_hi, rest_lo, values, value
 
 @compiled
 def _rows(scores, first, constant, weights, value, size):
-    """value = first row · scores[0] + constant + Σ weights_j A_j; size: the same of |terms|.
+    """Value = first row · scores[0] + constant + Σ weights_j A_j; size: the same of |terms|.
 
     `first` is 1 or 0.
     """
