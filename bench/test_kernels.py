@@ -60,10 +60,10 @@ def test_two_score(benchmark: Benchmark, d: int) -> None:
     k = d // 10
     floor = middle_floor(target, control, k)
     flags = np.zeros(d, dtype=np.uint8)
-    answer = benchmark(kernel.two_score, target, control, k, floor, 0.0, 0.0, flags)
+    answer = benchmark(kernel.two_score, target, control, k, floor, 0.0, 0.0, np.empty(0), flags)
     assert answer[0] == kernel.OPTIMAL
     kept = flags.astype(float)
-    for index, value in zip(answer[4:6], answer[6:8], strict=True):
+    for index, value in zip(answer[5:7], answer[7:9], strict=True):
         if index >= 0:
             kept[index] = value
     assert kept.sum() == pytest.approx(k, rel=1e-12)

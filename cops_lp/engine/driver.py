@@ -17,7 +17,7 @@ import numpy as np
 from ..kernels.two_score import sum_dd
 from ..problem import FLOOR_TOLERANCE
 from .exact import solve_exact
-from .region import MARGIN, contains, guess_rays, widened_rays
+from .region import MARGIN, contains, guess_rays, reach_of, widened_rays
 from .sampling import SampleSearch
 from .several import JOINT_TOLERANCE
 from .stores import ArrayStore, Screened, Store
@@ -25,13 +25,13 @@ from .vertex import Vertex
 
 __all__ = ["NotFiniteError", "Relaxation", "best_sum", "solve_relaxation"]
 
-_DIRECT = 1 << 13  # weights up to which no sample pays
+_DIRECT = 1 << 14  # weights up to which no sample pays
 _SAMPLE = (1 << 12, 1 << 17)  # least and most weights sampled at first
 _SHRINK = 4  # samples and open weights are sampled in turn when fewer by this factor
 _SPREADS = (4.0, 6.0, 10.0, 20.0)  # standard deviations, a round each
 _SEED = 20_210_712
 _BEYOND = 2.0**900  # of the scaled scores: no sum of controls comes near, no product overflows
-_WARM = 1 << 16  # weights up to which a dual simplex that starts well beats sampling
+_WARM = 1 << 16  # weights up to which an exact solver that starts well beats sampling
 _NEAR = 128  # weights on either side of the threshold handed over for swaps
 
 
@@ -162,7 +162,9 @@ def solve_relaxation(
         inner_mask = np.empty(inner.size, dtype=bool)
         solver = _solver(inner.size, d)
         start = None if basis is None else _positions(screened.index, basis)
-        if start is not None and inner.size <= _WARM:
+        if inner.size <= _WARM and K <= 1:
+            solver = partial(_solve_all, hints=_ldexp(reach_of(rays), scaling[0] - scaling[1:]))
+        elif inner.size <= _WARM and start is not None:
             solver = partial(_solve_all, basis=start)
         found = solver(
             inner,
@@ -205,6 +207,7 @@ def _solve_all(
     magnitudes: np.ndarray,
     passes: int = 0,
     basis: np.ndarray | None = None,
+    hints: np.ndarray | None = None,
 ) -> Relaxation:
     """Leave every weight open: for small problems, and where guesses keep failing."""
     scores = _finite(store.gather(None))
@@ -216,6 +219,7 @@ def _solve_all(
         np.clip(_ldexp(floors, -scaling[1:, None]), -_BEYOND, _BEYOND),
         _ldexp(magnitudes, -scaling[1:]),
         basis,
+        hints if hints is None else _ldexp(hints, scaling[1:] - scaling[0]),
     )
     if mask is not None:
         mask[:] = vertex.kept

@@ -26,6 +26,7 @@ def solve_exact(
     floors: np.ndarray,
     magnitudes: np.ndarray | None = None,
     basis: np.ndarray | None = None,
+    hints: np.ndarray | None = None,
 ) -> Vertex:
     """Solve max c·x over 1·x = k, A x ≥ b, 0 ≤ x ≤ 1 for finite scores in memory.
 
@@ -42,6 +43,8 @@ def solve_exact(
     basis : ndarray of int64, shape (K + 1,), optional
         For K ≥ 2, where the dual simplex starts: indices of weights, or −1 − j for the slack
         of floor j. It saves time only.
+    hints : ndarray of float64, optional
+        For K = 1, multipliers to try first. They save time only.
 
     Returns
     -------
@@ -67,10 +70,11 @@ def solve_exact(
         return solve_several(scores, k, floors, magnitudes, basis)
     a = scores[1]
     hi, lo = floors[0]
-    answer = kernel.two_score(c, a, k, hi, lo, 0.0, flags)
+    hints = _NO_VALUES if hints is None else hints
+    answer = kernel.two_score(c, a, k, hi, lo, 0.0, hints, flags)
     if answer[0] == kernel.INFEASIBLE and magnitudes is not None:
         slack = FLOOR_TOLERANCE * (magnitudes[0] + np.abs(a[flags.view(bool)]).sum())
-        answer = kernel.two_score(c, a, k, hi, lo, slack, flags)
+        answer = kernel.two_score(c, a, k, hi, lo, slack, _NO_VALUES, flags)
     code, lam, rest, mu_hi, mu_lo, p, q, x_p, x_q, _, floor_hi, floor_lo = answer
     kept = flags.view(bool)
     if code == kernel.INFEASIBLE:

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-__all__ = ["MARGIN", "SampleSolver", "contains", "guess_rays", "widened_rays"]
+__all__ = ["MARGIN", "SampleSolver", "contains", "guess_rays", "reach_of", "widened_rays"]
 
 SampleSolver: TypeAlias = Callable[[np.ndarray, int, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
@@ -112,6 +112,15 @@ def widened_rays(
         else:
             more.append(_infinite(K, infinity))
     return np.unique(np.vstack((rays, more)), axis=0)
+
+
+def reach_of(rays: np.ndarray) -> np.ndarray:
+    """With one control, the least and the largest finite λ of a region; empty otherwise."""
+    finite = rays[rays[:, 0] > 0.0]
+    if rays.shape[1] != 3 or len(finite) == 0:
+        return np.empty(0)
+    lam = finite[:, 1] / finite[:, 0]
+    return np.array([lam.min(), lam.max()])
 
 
 def contains(rays: np.ndarray, ray: np.ndarray) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from .exact import solve_exact
-from .region import MARGIN, contains, guess_rays
+from .region import MARGIN, contains, guess_rays, reach_of
 from .several import Search
 from .stores import ArrayStore, Screened
 from .vertex import Vertex
@@ -78,14 +78,16 @@ class SampleSearch:
         scaled = floors * (inner.shape[1] / self._sample.shape[1])
         self._rays = guess_rays(inner, share, scaled, _SPREAD, SampleSearch(inner))
         self._screened = ArrayStore(tuple(self._sample)).screen(self._rays, MARGIN, self._mask)
-        self._inner = _Repeated(np.ascontiguousarray(self._screened.scores, dtype=np.float64))
+        opened = np.ascontiguousarray(self._screened.scores, dtype=np.float64)
+        self._inner = _Repeated(opened, reach_of(self._rays))
 
 
 class _Repeated:
     """One set of scores, solved again and again; from two controls on, from the last basis."""
 
-    def __init__(self, scores: np.ndarray) -> None:
+    def __init__(self, scores: np.ndarray, hints: np.ndarray | None = None) -> None:
         self._scores = scores
+        self._hints = hints
         self._search = Search(scores) if len(scores) > 2 else None
 
     def basis(self) -> np.ndarray | None:
@@ -94,7 +96,7 @@ class _Repeated:
     def solve(self, k: int, floors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if self._search is not None and 0 < k < self._scores.shape[1]:
             return self._search.dual_ray(k, floors)
-        vertex = solve_exact(self._scores, k, floors)
+        vertex = solve_exact(self._scores, k, floors, hints=self._hints)
         return _vertex_ray(vertex), vertex.kept
 
 

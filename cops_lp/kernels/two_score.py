@@ -410,7 +410,8 @@ def _excess(a, new_in, hi_in, over, base):
                 e_hi, e_lo = _add(e_hi, e_lo, a[i], 0.0)
             else:
                 e_hi, e_lo = _add(e_hi, e_lo, -a[i], 0.0)
-    if exchanged == 0.0 or exchanged + over[2] <= own + base[2]:
+    known = over[2] < np.inf  # before M_hi is known, only the mask's own sum
+    if known and (exchanged == 0.0 or exchanged + over[2] <= own + base[2]):
         e_hi, e_lo = _add(e_hi, e_lo, over[0], over[1])
         return e_hi, e_lo, exchanged + over[2]
     d_hi, d_lo = _add(d_hi, d_lo, base[0], base[1])
@@ -459,18 +460,35 @@ def least_kept(c, a, lam, rest, flags):
 
 
 @compiled
-def two_score(c, a, k, b_hi, b_lo, slack, flags):
+def _evaluate(c, a, lam, rest, k, s, side):
+    """Fill the combined scores s and the sides; return threshold, ties and what they may hold.
+
+    Returns (μ, its low part, number of ties to keep, ties, ties ordered by a).
+    """
+    n = len(c)
+    t = np.empty(n)
+    for i in range(n):
+        s[i], t[i] = _combine(c[i], a[i], lam, rest)
+    mu_hi, mu_lo, above = _threshold(s, t, k, side)
+    ties = _tied(side)
+    return mu_hi, mu_lo, k - above, ties, _order(a, ties)
+
+
+@compiled
+def two_score(c, a, k, b_hi, b_lo, slack, hints, flags):
     """Solve max c·x over 1·x = k, a·x ≥ b, 0 ≤ x ≤ 1, exactly.
 
     Parameters
     ----------
     c, a : float64, shape (n,)
         Finite, |entries| at most about 1 (the caller scales by a power of two).
-    k : int, 1 ≤ k ≤ n
+    k : int, 1 ≤ k < n
     b_hi, b_lo : float64
         The floor as a double-double.
     slack : float64, ≥ 0
         A floor above the attainable best by no more than this counts as the best.
+    hints : float64, any shape (m,)
+        Values of λ to try first; good ones save steps. Anything else does no harm.
     flags : uint8, shape (n,), filled
         1 where x = 1.
 
@@ -496,67 +514,114 @@ def two_score(c, a, k, b_hi, b_lo, slack, flags):
     Each step is O(open weights). No mask is met twice, so it ends on any input, with or
     without ties. Which of several equal weights it keeps is arbitrary.
     """
-    n0 = len(c)
+    n = len(c)
     none = np.int64(-1)
-    flags[:] = 0
+    for i in range(n):
+        flags[i] = 0
+    steps = 0
+    # λ is a double-double: between neighboring floats many weights may change places.
+    # (low, high) is the bracket, (lam, rest) the trial.
+    low, low_rest, high, high_rest = -1.0, 0.0, np.inf, 0.0
+    lam = rest = 0.0
+    base = (-b_hi, -b_lo, abs(b_hi))
+    over = (0.0, 0.0, np.inf)  # by how much M_hi exceeds the floor, ≥ 0
+    side = np.empty(n, np.uint8)
+    new_in = np.empty(n, np.uint8)
+    lo_in, hi_in = new_in, new_in
+    u, v = c, a
+    u_cut = v_cut = mu_hi = mu_lo = 0.0
+    count = 0
+    ties = np.empty(0, np.int64)
+    order = ties
+    at_tie = False
 
-    # λ = 0: the target alone.
-    side = np.empty(n0, np.uint8)
-    lo_in = np.empty(n0, np.uint8)
-    zero = np.zeros(n0)
-    mu_hi, mu_lo, above = _threshold(c, zero, k, side)
-    u_cut = mu_hi
-    ties = _tied(side)
-    _choose(side, ties, np.arange(len(ties)), 0, k - above, lo_in)
-    s_hi, s_lo = _sum_where(a, lo_in)
-    e_hi, e_lo = _add(s_hi, s_lo, -b_hi, -b_lo)
-    if e_hi < 0.0 and len(ties) > k - above:
-        order = _order(a, ties)
-        _choose(side, ties, order, 0, k - above, lo_in)
+    for hint in hints:
+        if not (hint > 0.0 and hint > low and hint < high and hint < 1e290):
+            continue
+        steps += 1
+        s = np.empty(n)
+        mu_hi, mu_lo, count, ties, order = _evaluate(c, a, hint, 0.0, k, s, side)
+        new_in = np.empty(n, np.uint8)
+        _choose(side, ties, order, 0, count, new_in)
+        new_over = _excess(a, new_in, hi_in, over, base)
+        if new_over[0] < 0.0:
+            lo_in, u, u_cut, low = new_in, s, mu_hi, hint
+            continue
+        least_in = np.empty(n, np.uint8)
+        _choose(side, ties, order, len(ties) - count, count, least_in)
+        least_over = _excess(a, least_in, hi_in, over, base)
+        if least_over[0] > 0.0:
+            hi_in, over, v, v_cut, high = least_in, least_over, s, mu_hi, hint
+            continue
+        at_tie = True
+        lam, over = hint, new_over
+        break
+
+    if not at_tie and low < 0.0:  # λ = 0: the target alone
+        low = 0.0
+        lo_in = np.empty(n, np.uint8)
+        zero = np.zeros(n)
+        mu_hi, mu_lo, above = _threshold(c, zero, k, side)
+        u, u_cut = c, mu_hi
+        ties = _tied(side)
+        _choose(side, ties, np.arange(len(ties)), 0, k - above, lo_in)
         s_hi, s_lo = _sum_where(a, lo_in)
         e_hi, e_lo = _add(s_hi, s_lo, -b_hi, -b_lo)
-    if e_hi >= 0.0:
-        flags[:] = lo_in
-        return OPTIMAL, 0.0, 0.0, mu_hi, mu_lo, none, none, 0.0, 0.0, 0, b_hi, b_lo
+        if e_hi < 0.0 and len(ties) > k - above:
+            _choose(side, ties, _order(a, ties), 0, k - above, lo_in)
+            s_hi, s_lo = _sum_where(a, lo_in)
+            e_hi, e_lo = _add(s_hi, s_lo, -b_hi, -b_lo)
+        if e_hi >= 0.0:
+            for i in range(n):
+                flags[i] = lo_in[i]
+            return OPTIMAL, 0.0, 0.0, mu_hi, mu_lo, none, none, 0.0, 0.0, steps, b_hi, b_lo
 
-    zero_hi = mu_hi
+    if not at_tie and high == np.inf:  # λ = ∞: the control alone, then the target among its ties
+        hi_in = np.empty(n, np.uint8)
+        zero = np.zeros(n)
+        mu_hi, mu_lo, above = _threshold(a, zero, k, side)
+        v, v_cut = a, mu_hi
+        ties = _tied(side)
+        _choose(side, ties, _order(c, ties), 0, k - above, hi_in)
+        s_hi, s_lo = _sum_where(a, hi_in)
+        e_hi, e_lo = _add(s_hi, s_lo, -b_hi, -b_lo)
+        if e_hi < 0.0:
+            if -e_hi > slack:
+                for i in range(n):
+                    flags[i] = hi_in[i]
+                return (
+                    INFEASIBLE,
+                    np.inf,
+                    0.0,
+                    mu_hi,
+                    mu_lo,
+                    none,
+                    none,
+                    0.0,
+                    0.0,
+                    steps,
+                    s_hi,
+                    s_lo,
+                )
+            b_hi, b_lo = s_hi, s_lo
+            base = (-b_hi, -b_lo, abs(b_hi))
+            e_hi = e_lo = 0.0
+            s_hi, s_lo = _exchange(a, lo_in, hi_in)
+            if not s_hi > 0.0:  # the mask of the least λ tried attains that best
+                for i in range(n):
+                    flags[i] = lo_in[i]
+                mu_hi, mu_lo = least_kept(c, a, low, 0.0, flags)
+                return OPTIMAL, low, 0.0, mu_hi, mu_lo, none, none, 0.0, 0.0, steps, b_hi, b_lo
+        over = (e_hi, e_lo, _size_where(a, hi_in) + abs(b_hi))
 
-    # λ = ∞: the control alone, then the target among its ties.
-    hi_in = np.empty(n0, np.uint8)
-    mu_hi, mu_lo, above = _threshold(a, zero, k, side)
-    v_cut = mu_hi
-    ties = _tied(side)
-    order = _order(c, ties)
-    _choose(side, ties, order, 0, k - above, hi_in)
-    s_hi, s_lo = _sum_where(a, hi_in)
-    e_hi, e_lo = _add(s_hi, s_lo, -b_hi, -b_lo)
-    if e_hi < 0.0:
-        if -e_hi > slack:
-            flags[:] = hi_in
-            return INFEASIBLE, np.inf, 0.0, mu_hi, mu_lo, none, none, 0.0, 0.0, 0, s_hi, s_lo
-        b_hi, b_lo = s_hi, s_lo
-        e_hi = e_lo = 0.0
-        s_hi, s_lo = _exchange(a, lo_in, hi_in)
-        if not s_hi > 0.0:  # the target's own mask attains that best
-            flags[:] = lo_in
-            return OPTIMAL, 0.0, 0.0, zero_hi, 0.0, none, none, 0.0, 0.0, 0, b_hi, b_lo
-
-    over = (e_hi, e_lo, _size_where(a, hi_in) + abs(b_hi))
-    base = (-b_hi, -b_lo, abs(b_hi))
-    index = np.arange(n0)
     c0, a0 = c, a
-    c, a, u, v = c.copy(), a.copy(), c.copy(), a.copy()  # the open weights' own
-    # λ itself is a double-double: between neighboring floats many weights may change places.
-    # (low, high) is the bracket, (lam, rest) the trial.
-    low, low_rest, high, high_rest = 0.0, 0.0, np.inf, 0.0
-    lam = rest = 0.0
-    steps = 0
+    index = np.arange(n)
+    if not at_tie:
+        c, a, u, v = c.copy(), a.copy(), u.copy(), v.copy()  # the open weights' own
+        lo_in, hi_in = lo_in.copy(), hi_in.copy()
     seed = np.uint64(88172645463325252)
-    size_before = n0
-    p = q = none
-    x_p = x_q = 0.0
-    at_tie = False
-    while True:
+    size_before = n
+    while not at_tie:
         # Decide what the bracket decides; keep the rest.
         n = len(c)
         decided = np.empty(n, np.uint8)
@@ -600,14 +665,8 @@ def two_score(c, a, k, b_hi, b_lo, slack, flags):
 
         steps += 1
         s = np.empty(n)
-        t = np.empty(n)
-        for i in range(n):
-            s[i], t[i] = _combine(c[i], a[i], lam, rest)
         side = np.empty(n, np.uint8)
-        mu_hi, mu_lo, above = _threshold(s, t, k, side)
-        ties = _tied(side)
-        order = _order(a, ties)
-        count = k - above
+        mu_hi, mu_lo, count, ties, order = _evaluate(c, a, lam, rest, k, s, side)
         new_in = np.empty(n, np.uint8)
         _choose(side, ties, order, 0, count, new_in)
         new_over = _excess(a, new_in, hi_in, over, base)
@@ -628,12 +687,11 @@ def two_score(c, a, k, b_hi, b_lo, slack, flags):
             v, v_cut, high, high_rest = s, mu_hi, lam, rest
             continue
         at_tie = True
-        break
+        over = new_over
 
     n = len(c)
-    if at_tie:
-        chosen, over = new_in, new_over
-    else:
+    chosen = new_in
+    if not at_tie:
         # No mask lies between: what the two differ in is tied at the minimum.
         side = np.empty(n, np.uint8)
         count = 0
