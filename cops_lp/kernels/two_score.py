@@ -35,6 +35,7 @@ __all__ = [
 OPTIMAL = 0
 INFEASIBLE = 1
 
+_FEW = 8  # weights in which two masks differ: close enough for tangents alone
 _MAX_STEPS = 10_000  # never met: each step takes at least one mask out of the bracket
 
 
@@ -166,35 +167,61 @@ def _kth_largest(work, k):
 
 
 @compiled
+def _select(x, k):
+    """The k-th largest entry, 1 ≤ k ≤ n; x is left as it is.
+
+    Two pivots from a sample bracket it (Floyd, Rivest 1975); what lies between is gathered
+    without branches, which the processor would mispredict, and selected among.
+    """
+    n = len(x)
+    if n < 1024:
+        return _kth_largest(x.copy(), k)
+    r = 256
+    sample = np.empty(r)
+    step = n / r
+    for j in range(r):
+        sample[j] = x[np.int64(j * step)]
+    rank = k / step
+    room = 3.0 * np.sqrt(rank * (1.0 - rank / r)) + 3.0
+    upper, lower = np.inf, -np.inf
+    if rank - room >= 1.0:
+        upper = _kth_largest(sample, np.int64(rank - room))
+    if rank + room < r:
+        lower = _kth_largest(sample, np.int64(rank + room) + 1)
+    between = np.empty(n)
+    m = above = 0
+    for i in range(n):
+        y = x[i]
+        above += y > upper
+        between[m] = y
+        m += (y >= lower) & (y <= upper)
+    if above < k <= above + m:
+        return _kth_largest(between[:m], k - above)
+    return _kth_largest(x.copy(), k)
+
+
+@compiled
 def _threshold(hi, lo, k, side):
     """Find the k-th largest double-double; side[i] becomes 2 above, 1 tied with it, 0 below.
 
     Returns its two parts and the number above. 1 ≤ k ≤ n.
     """
     n = len(hi)
-    mu_hi = _kth_largest(hi.copy(), k)
+    mu_hi = _select(hi, k)
     above = ties = 0
-    low_min = np.inf
-    low_max = -np.inf
     for i in range(n):
-        if hi[i] > mu_hi:
-            side[i] = 2
-            above += 1
-        elif hi[i] == mu_hi:
-            side[i] = 1
-            ties += 1
-            low_min = min(low_min, lo[i])
-            low_max = max(low_max, lo[i])
-        else:
-            side[i] = 0
-    mu_lo = low_min
-    if low_min < low_max:
-        low = np.empty(ties)
-        m = 0
-        for i in range(n):
-            if side[i] == 1:
-                low[m] = lo[i]
-                m += 1
+        more, same = hi[i] > mu_hi, hi[i] == mu_hi
+        side[i] = 2 * more + same
+        above += more
+        ties += same
+    low = np.empty(ties)
+    m = 0
+    for i in range(n):
+        if side[i] == 1:
+            low[m] = lo[i]
+            m += 1
+    mu_lo = low[0]
+    if ties > 1:
         mu_lo = _kth_largest(low, k - above)
         for i in range(n):
             if side[i] == 1:
@@ -260,7 +287,7 @@ def _choose(side, ties, order, first, count, flags):
 def top_k(c, k, flags):
     """Mark the k largest entries, ties to the lowest index; 1 ≤ k ≤ n. Returns the k-th."""
     n = len(c)
-    mu = _kth_largest(c.copy(), k)
+    mu = _select(c, k)
     left = k
     for i in range(n):
         flags[i] = c[i] > mu
@@ -394,24 +421,30 @@ def _excess(a, new_in, hi_in, over, base):
     Two ways: what it exchanges with M_hi, so that what they share cancels exactly (`over`:
     M_hi's excess and the size of the terms it was summed from), or its own sum (`base`: the
     decided weights' sum less the floor, and that sum's size). The one with the smaller terms
-    is the more exact: with 30 decades of range the other's rounding may exceed the floor.
+    is the more exact, but a factor of 16 is not worth summing both: with 30 decades of range
+    the other's rounding may exceed the floor.
 
     Returns the excess and the size of its terms.
     """
-    e_hi = e_lo = d_hi = d_lo = 0.0
-    exchanged = own = 0.0
+    e_hi = e_lo = exchanged = 0.0
+    known = over[2] < np.inf  # before M_hi is known, only the mask's own sum
+    if known:
+        for i in range(len(a)):
+            if new_in[i] != hi_in[i]:
+                exchanged += abs(a[i])
+                if new_in[i]:
+                    e_hi, e_lo = _add(e_hi, e_lo, a[i], 0.0)
+                else:
+                    e_hi, e_lo = _add(e_hi, e_lo, -a[i], 0.0)
+        if exchanged == 0.0 or exchanged + over[2] <= 16.0 * base[2]:
+            e_hi, e_lo = _add(e_hi, e_lo, over[0], over[1])
+            return e_hi, e_lo, exchanged + over[2]
+    d_hi = d_lo = own = 0.0
     for i in range(len(a)):
         if new_in[i]:
             d_hi, d_lo = _add(d_hi, d_lo, a[i], 0.0)
             own += abs(a[i])
-        if new_in[i] != hi_in[i]:
-            exchanged += abs(a[i])
-            if new_in[i]:
-                e_hi, e_lo = _add(e_hi, e_lo, a[i], 0.0)
-            else:
-                e_hi, e_lo = _add(e_hi, e_lo, -a[i], 0.0)
-    known = over[2] < np.inf  # before M_hi is known, only the mask's own sum
-    if known and (exchanged == 0.0 or exchanged + over[2] <= own + base[2]):
+    if known and exchanged + over[2] <= own + base[2]:
         e_hi, e_lo = _add(e_hi, e_lo, over[0], over[1])
         return e_hi, e_lo, exchanged + over[2]
     d_hi, d_lo = _add(d_hi, d_lo, base[0], base[1])
@@ -534,6 +567,8 @@ def two_score(c, a, k, b_hi, b_lo, slack, hints, flags):
     ties = np.empty(0, np.int64)
     order = ties
     at_tie = False
+    under = 0.0  # M_lo's excess, < 0
+    moved_lo = False  # which end of the bracket the last step moved
 
     for hint in hints:
         if not (hint > 0.0 and hint > low and hint < high and hint < 1e290):
@@ -545,7 +580,7 @@ def two_score(c, a, k, b_hi, b_lo, slack, hints, flags):
         _choose(side, ties, order, 0, count, new_in)
         new_over = _excess(a, new_in, hi_in, over, base)
         if new_over[0] < 0.0:
-            lo_in, u, u_cut, low = new_in, s, mu_hi, hint
+            lo_in, u, u_cut, low, under = new_in, s, mu_hi, hint, new_over[0]
             continue
         least_in = np.empty(n, np.uint8)
         _choose(side, ties, order, len(ties) - count, count, least_in)
@@ -575,6 +610,7 @@ def two_score(c, a, k, b_hi, b_lo, slack, hints, flags):
             for i in range(n):
                 flags[i] = lo_in[i]
             return OPTIMAL, 0.0, 0.0, mu_hi, mu_lo, none, none, 0.0, 0.0, steps, b_hi, b_lo
+        under = e_hi
 
     if not at_tie and high == np.inf:  # λ = ∞: the control alone, then the target among its ties
         hi_in = np.empty(n, np.uint8)
@@ -627,17 +663,19 @@ def two_score(c, a, k, b_hi, b_lo, slack, hints, flags):
         decided = np.empty(n, np.uint8)
         n_open = _prune(u, v, lo_in, hi_in, u_cut, v_cut, 1e-15, decided)
         if n_open < n:
-            m = 0
+            s_hi, s_lo, size = base
             for i in range(n):
                 if decided[i] == 1:
                     flags[index[i]] = 1
                     k -= 1
-                    s_hi, s_lo = _add(base[0], base[1], a[i], 0.0)
-                    base = (s_hi, s_lo, max(base[2], abs(s_hi)))
-                elif decided[i] == 2:
-                    c[m], a[m], u[m], v[m] = c[i], a[i], u[i], v[i]
-                    lo_in[m], hi_in[m], index[m] = lo_in[i], hi_in[i], index[i]
-                    m += 1
+                    s_hi, s_lo = _add(s_hi, s_lo, a[i], 0.0)
+                    size = max(size, abs(s_hi))
+            base = (s_hi, s_lo, size)
+            m = 0
+            for i in range(n):  # without branches
+                c[m], a[m], u[m], v[m] = c[i], a[i], u[i], v[i]
+                lo_in[m], hi_in[m], index[m] = lo_in[i], hi_in[i], index[i]
+                m += decided[i] == 2
             c, a, u, v = c[:m], a[:m], u[:m], v[:m]
             lo_in, hi_in, index = lo_in[:m], hi_in[:m], index[:m]
             n = m
@@ -646,17 +684,31 @@ def two_score(c, a, k, b_hi, b_lo, slack, hints, flags):
         da_hi, da_lo = _exchange(a, lo_in, hi_in)
         lam, rest = _divide(-dc_hi, -dc_lo, da_hi, da_lo)
         tangent = True
-        if steps % 3 == 2:
-            apart = 0
-            for i in range(n):
-                apart += lo_in[i] != hi_in[i]
-            if apart > 8 and 2 * apart > size_before:
-                seed = _next_random(seed)
-                crossing = _random_crossing(c, a, lo_in, hi_in, seed)
-                if crossing > low and crossing < high:
-                    lam, rest = crossing, 0.0
-                    tangent = False
-            size_before = apart
+        apart = 0
+        for i in range(n):
+            apart += lo_in[i] != hi_in[i]
+        if apart > _FEW:
+            # Far from the end: where the excess, nearly linear in λ, should vanish; every
+            # other time with the older end's excess halved, to close in from both sides
+            # (Illinois). Every third time where tangents meet, or by a crossing if the
+            # masks are no closer than three steps ago.
+            trial = lam
+            if steps % 3 == 2:
+                if 2 * apart > size_before:
+                    seed = _next_random(seed)
+                    trial = _random_crossing(c, a, lo_in, hi_in, seed)
+                size_before = apart
+            elif high < np.inf:
+                e_lo, e_hi = under, over[0]
+                if steps % 3 == 1:
+                    if moved_lo:
+                        e_hi *= 0.5
+                    else:
+                        e_lo *= 0.5
+                trial = low + (high - low) * (e_lo / (e_lo - e_hi))
+            if trial != lam and trial > low and trial < high:
+                lam, rest = trial, 0.0
+                tangent = False
         inside = (lam > low or (lam == low and rest > low_rest)) and (
             lam < high or (lam == high and rest < high_rest)
         )
@@ -675,6 +727,7 @@ def two_score(c, a, k, b_hi, b_lo, slack, hints, flags):
             if tangent and not f_hi > 0.0:
                 break
             lo_in, u, u_cut, low, low_rest = new_in, s, mu_hi, lam, rest
+            under, moved_lo = new_over[0], True
             continue
         least_in = np.empty(n, np.uint8)
         _choose(side, ties, order, len(ties) - count, count, least_in)
@@ -685,6 +738,7 @@ def two_score(c, a, k, b_hi, b_lo, slack, hints, flags):
                 break
             hi_in, over = least_in, least_over
             v, v_cut, high, high_rest = s, mu_hi, lam, rest
+            moved_lo = False
             continue
         at_tie = True
         over = new_over
