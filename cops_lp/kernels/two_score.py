@@ -218,7 +218,8 @@ def top_k(c, k, flags):
     left = k
     for i in range(n):
         flags[i] = c[i] > mu
-        left -= flags[i]
+        if c[i] > mu:
+            left -= 1
     for i in range(n):
         if left == 0:
             break
