@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from fractions import Fraction
 
 import numpy as np
@@ -294,3 +297,24 @@ def test_one_float_range_per_score():
     assert_certified(solution)
     assert np.array_equal(solution.mask, plain.mask)
     assert solution.multipliers == pytest.approx(plain.multipliers * factors[0] / factors[1:])
+
+
+def test_the_kernel_runs_without_a_compiler():
+    """NUMBA_DISABLE_JIT gives the same answer (debugging, coverage)."""
+    code = (
+        "import numpy as np, cops_lp\n"
+        "s = np.random.default_rng(5).random((4, 300))\n"
+        "x = cops_lp.solve(s[0], list(s[1:]), keep=270, retain=0.9)\n"
+        "print(x.objective, x.multipliers.tolist())"
+    )
+    printed = [
+        subprocess.run(
+            [sys.executable, "-W", "error", "-c", code],
+            env={**os.environ, "NUMBA_DISABLE_JIT": disabled},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for disabled in ("0", "1")
+    ]
+    assert printed[0] == printed[1]

@@ -144,9 +144,9 @@ def solve_several(
                 break
             lowered = other
         else:
-            sizes = magnitudes + np.abs(scores[1:, best.kept]).sum(axis=1)
-            lower = min(2.0 ** (6 * attempt - 80), JOINT_TOLERANCE) * sizes
-            lowered = np.concatenate((floors, -lower[:, None]), axis=1)
+            lower = min(2.0 ** (6 * attempt - 80), JOINT_TOLERANCE)
+            parts = -lower * (magnitudes + np.abs(floors[:, 0]))
+            lowered = np.concatenate((floors, parts[:, None]), axis=1)
         code = search.run(k, lowered, doubt)
         vertex = _vertex(scores, k, floors, search, code)
         if code == kernel.OPTIMAL and not (best.feasible and _error(vertex) >= _error(best)):
@@ -220,8 +220,10 @@ def _met_together(
     excess, scale = float(y @ lacks), float(y @ sizes)
     if not excess <= JOINT_TOLERANCE * scale or scale == 0.0:
         return None
-    share = min(max(1.01 * excess / scale, 2.0 ** (6 * attempt - 80)), JOINT_TOLERANCE)
-    return np.concatenate((floors, -share * sizes[:, None]), axis=1)
+    lower = magnitudes + np.abs(floors[:, 0])
+    reach = float(y @ lower)
+    share = max(1.01 * excess / reach if reach > 0.0 else 0.0, 2.0 ** (6 * attempt - 80))
+    return np.concatenate((floors, -min(share, JOINT_TOLERANCE) * lower[:, None]), axis=1)
 
 
 def _exact_sum(values: np.ndarray) -> list[float]:
@@ -284,6 +286,15 @@ def _rounded(scores: np.ndarray, k: int, floors: np.ndarray, search: Search) -> 
     scale = float(np.abs(scores[0]) @ x)
 
     lam, mu, complementarity = _settled(scores, lam, x, _GAP * scale)
+    # A weight that is fractional by rounding only, and off the threshold, is not fractional.
+    r = scores[0, inside] + lam @ scores[1:, inside] - mu[0]
+    terms = np.abs(scores[0, inside]) + lam @ np.abs(scores[1:, inside]) + abs(mu[0])
+    off = (np.abs(r) > 1e-13 * terms) & (np.minimum(x[inside], 1.0 - x[inside]) < 1e-15)
+    if off.any():
+        x[inside[off]] = np.round(x[inside[off]])
+        inside = inside[~off]
+        kept = x >= 1.0
+        lam, mu, complementarity = _settled(scores, lam, x, _GAP * scale)
     wanted = [
         Fraction(k - int(kept.sum())),
         *(
