@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .errors import ProblemError
-from .problem import FLOOR_TOLERANCE, Problem
+from .problem import FLOOR_TOLERANCE, JOINT_TOLERANCE, Problem
 from .solution import Solution, Status
 
 __all__ = ["Certificate", "Check", "certify"]
@@ -502,15 +502,16 @@ def _judge_infeasible(problem: Problem, solution: Solution) -> Certificate:
     total.add(combined[best])
     scale = float(magnitude[best].sum())
     excess = -total.value(*(-y * b).tolist())
+    tolerance = FLOOR_TOLERANCE if np.count_nonzero(y) == 1 else JOINT_TOLERANCE
     return Certificate(
         solution.status,
         (
             Check("y ≥ 0", _largest(np.maximum(-y, 0.0)), 0.0, "largest negative entry"),
             Check(
                 "yᵀb > T_k(Aᵀy)",
-                0.0 if excess > FLOOR_TOLERANCE * scale else 1.0,
+                0.0 if excess > tolerance * scale else 1.0,
                 0.0,
-                f"0 when it holds by more than 1e-12; excess {_ratio1(excess, scale):.3g}",
+                f"0 when it holds by more than {tolerance:g}; excess {_ratio1(excess, scale):.3g}",
             ),
         ),
     )

@@ -88,9 +88,12 @@ class InfeasibleError(CopsError):
             f"{name!r}: wanted {w:.12g}, attainable {a:.12g}"
             for name, w, a in zip(names, wanted, attainable, strict=True)
         ]
+        together = ""
+        if all(w <= a for w, a in zip(wanted, attainable, strict=True)):
+            together = "each can be met alone, but not all of them together: "
         super().__init__(
             f"no mask of {keep} weights meets the floors ({'; '.join(lines)}); "
-            "lower a floor or keep more weights"
+            f"{together}lower a floor or keep more weights"
         )
 
     def __reduce__(self) -> tuple[Any, ...]:  # so that it crosses from a worker process

@@ -16,7 +16,7 @@ from .errors import ProblemError, SolverError
 if TYPE_CHECKING:
     from .solution import Solution
 
-__all__ = ["FLOOR_TOLERANCE", "Problem"]
+__all__ = ["FLOOR_TOLERANCE", "JOINT_TOLERANCE", "Problem"]
 
 FLOOR_TOLERANCE = 1e-12
 """A floor above the attainable best by at most this share of the summed absolute score of
@@ -26,6 +26,11 @@ ARRAY_CHANGED = (
     "a score held a value that was not finite and holds none now: "
     "was an array changed during the solve?"
 )
+
+JOINT_TOLERANCE = 2e-13
+"""Floors that exceed what is attainable only together count as attainable up to this share of
+the summed absolute controls, weighted by the certificate. Smaller than FLOOR_TOLERANCE, which
+what is then lacking must stay within."""
 
 Keep: TypeAlias = SupportsIndex | SupportsFloat
 Controls: TypeAlias = Any  # one array, a sequence of arrays, or a mapping name -> array

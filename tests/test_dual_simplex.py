@@ -318,3 +318,10 @@ def test_the_kernel_runs_without_a_compiler():
         for disabled in ("0", "1")
     ]
     assert printed[0] == printed[1]
+
+
+def test_floors_that_contradict_each_other_are_told_apart():
+    rng = np.random.default_rng(4)
+    controls = rng.random((4, 1000))
+    with pytest.raises(cops_lp.InfeasibleError, match="alone, but not all of them together"):
+        cops_lp.solve(rng.random(1000), list(controls), keep=100, retain=0.95)

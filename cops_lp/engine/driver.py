@@ -15,11 +15,10 @@ from functools import partial
 import numpy as np
 
 from ..kernels.two_score import sum_dd
-from ..problem import FLOOR_TOLERANCE
+from ..problem import FLOOR_TOLERANCE, JOINT_TOLERANCE
 from .exact import solve_exact
 from .region import MARGIN, contains, guess_rays, reach_of, widened_rays
 from .sampling import SampleSearch
-from .several import JOINT_TOLERANCE
 from .stores import ArrayStore, Screened, Store
 from .vertex import Vertex
 
@@ -132,7 +131,8 @@ def solve_relaxation(
     rays: np.ndarray | None = None
     basis: np.ndarray | None = None  # of the sample's optimum
     found: Relaxation | None = None
-    wider = max(1.0, 1.0 + (K - 2) / 8)  # more dual points to enclose with 2(K + 1) rays
+    # With more dimensions there is more to enclose with 2(K + 1) rays.
+    wider = 0.75 if K <= 1 else 1.0 + (K - 2) / 8
     for attempt, spread in enumerate(wider * s for s in _SPREADS):
         sampled = _sample_index(d, attempt)
         sample = _finite(store.gather(sampled))

@@ -89,6 +89,9 @@ def guess_rays(
         rays.append(_infinite(K, 1.0))
     if rest_few:
         rays.append(_infinite(K, -1.0))
+    around = np.unique(np.stack(rays[1:]), axis=0)
+    if contains(around, center):  # as a rule: one ray less to screen by
+        return around
     return np.unique(np.stack(rays), axis=0)
 
 

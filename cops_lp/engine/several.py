@@ -13,14 +13,10 @@ from fractions import Fraction
 import numpy as np
 
 from ..kernels import dual_simplex as kernel
-from ..problem import FLOOR_TOLERANCE
+from ..problem import FLOOR_TOLERANCE, JOINT_TOLERANCE
 from .vertex import Vertex
 
-__all__ = ["JOINT_TOLERANCE", "Search", "solve_several"]
-
-JOINT_TOLERANCE = 2e-13
-"""Floors that exceed what is attainable only together count as attainable up to this share of
-the summed absolute controls, weighted by the certificate: it would prove no more than that."""
+__all__ = ["Search", "solve_several"]
 
 _LIMIT = 3_000  # iterations; a few hundred have been enough for any input that has an end
 _LOWERINGS = 8

@@ -15,7 +15,7 @@ from ..kernels.screening import screen_block
 __all__ = ["ArrayStore", "Screened", "Store"]
 
 _BLOCK = 1 << 16  # weights a kernel call holds: its rows stay in the L2 cache
-_CHUNK = 16  # blocks handed to a thread at once
+_CHUNK = 16  # most blocks handed to a thread at once
 _SAFE = 1e25  # ray entries within this of 1 can be multiplied in single precision
 
 
@@ -110,7 +110,8 @@ class ArrayStore:
         # Rounding of rays and forms: K + 3 operations; what underflows is below `tiny`.
         margin = max(margin, (2 * self.controls + 8) * float(np.finfo(dtype).eps))
         region = _Region(rays, margin, dtype)
-        step = _BLOCK * _CHUNK
+        share = self.size // (4 * self._threads * _BLOCK)  # four chunks a thread, for balance
+        step = _BLOCK * min(max(share, 1), _CHUNK)
         starts = range(0, self.size, step)
 
         def run(start: int) -> _Chunk:

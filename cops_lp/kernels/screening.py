@@ -52,6 +52,29 @@ def _classify(scores, rays, reach, margin, tiny, huge, low, high, form, state):
 
 
 @compiled
+def _classify_four(c, a, rays, reach, margin, tiny, huge, state):
+    """The same for at most one control and four rays, in one loop and in registers."""
+    r0, r1, r2, r3 = rays[0], rays[1], rays[2], rays[3]
+    c0, a0, m0 = r0[0], r0[1], r0[2]
+    c1, a1, m1 = r1[0], r1[1], r1[2]
+    c2, a2, m2 = r2[0], r2[1], r2[2]
+    c3, a3, m3 = r3[0], r3[1], r3[2]
+    c_reach, a_reach, m_reach = reach[0], reach[1], reach[2] + tiny
+    for i in range(len(c)):
+        x, y = c[i], a[i]
+        f0 = c0 * x + a0 * y - m0
+        f1 = c1 * x + a1 * y - m1
+        f2 = c2 * x + a2 * y - m2
+        f3 = c3 * x + a3 * y - m3
+        size = c_reach * abs(x) + a_reach * abs(y) + m_reach
+        room = margin * size + tiny
+        sound = size < huge
+        kept = sound & (f0 > room) & (f1 > room) & (f2 > room) & (f3 > room)
+        dropped = sound & (f0 < -room) & (f1 < -room) & (f2 < -room) & (f3 < -room)
+        state[i] = 1 if kept else (0 if dropped else 2)
+
+
+@compiled
 def _sum_kept(row, state, sums, errors, sizes):
     """Sum over the kept weights, its rounding error, and the sum of absolute values.
 
@@ -148,7 +171,22 @@ def screen_block(scores, rays, reach, margin, tiny, huge, work, lanes, state, su
     O(m K n), every loop without branches over one row at a time, so that the compiler
     vectorizes it. Sums are those of a fixed order: the same bits wherever the block runs.
     """
-    _classify(scores, rays, reach, margin, tiny, huge, work[0], work[1], work[2], state)
+    rows = scores.shape[0]
+    if rows <= 2 and rays.shape[0] <= 4:
+        four = np.zeros((4, 3), rays.dtype)
+        wide = np.zeros(3, rays.dtype)
+        for r in range(4):
+            ray = rays[min(r, rays.shape[0] - 1)]
+            four[r, 2] = ray[rows]
+            for j in range(rows):
+                four[r, j] = ray[j]
+        wide[2] = reach[rows]
+        for j in range(rows):
+            wide[j] = reach[j]
+        # Without a control the target stands in its place, with multiplier 0.
+        _classify_four(scores[0], scores[rows - 1], four, wide, margin, tiny, huge, state)
+    else:
+        _classify(scores, rays, reach, margin, tiny, huge, work[0], work[1], work[2], state)
     kept = 0
     for i in range(len(state)):
         kept += state[i] == 1
