@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from .engine.driver import best_sum
 from .engine.stores import ArrayStore
 from .errors import ProblemError, SolverError
-from .problem import Keep, Problem, _as_scores, _check_finite
+from .problem import ARRAY_CHANGED, Keep, Problem, _as_scores, _check_finite
 from .solution import Solution, Status, _duration, _number
 from .solver import _threads
 
@@ -25,14 +26,20 @@ _LIMIT = 200  # solves; a dozen have been enough for any input so far
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Balance(Solution):
-    """A :class:`Solution` of :func:`balance`: the first score is its target.
+    """A :class:`Solution` of :func:`balance`, with the proof of the balance.
 
-    The other scores are the controls, their floors ``share · best``. Next to what a Solution
-    has:
+    Its problem has one of the scores as target, of those with the most weight, and the others
+    as controls, in the order given, with floors of ``share · best``, up to rounding. Next to
+    what a Solution has:
 
     Attributes
     ----------
     score_names : tuple of str, length K + 1
+        All scores', in the order given, as in what follows.
+    target_index : int
+        Which of them is the target of `problem`.
+    best : ndarray of float64, shape (K + 1,)
+        The most that k weights can keep of each.
     share : float
         t, the largest share of its best that the relaxed solution keeps of every score.
     share_bound : float
@@ -45,16 +52,18 @@ class Balance(Solution):
         How many linear programs were solved.
     """
 
-    score_names: tuple[str, ...] = ()
+    score_names: tuple[str, ...]
+    target_index: int
+    best: np.ndarray
     share: float
     share_bound: float
-    weights: np.ndarray = field(default_factory=lambda: np.empty(0))
+    weights: np.ndarray
     solves: int
 
     @property
     def shares(self) -> np.ndarray:
         """What the mask keeps of each score, as a share of its best; shape (K + 1,)."""
-        return np.concatenate(([self.mask_objective], self.kept)) / self.problem.best()
+        return np.insert(self.kept, self.target_index, self.mask_objective) / self.best
 
     @property
     def mask_share(self) -> float:
@@ -63,15 +72,12 @@ class Balance(Solution):
 
     def rows(self) -> list[tuple[str, ...]]:
         """Return the printed table's cells, header first: a row for each score."""
-        kept = (self.mask_objective, *self.kept)
-        columns = zip(
-            self.score_names, kept, self.shares, self.problem.best(), self.weights, strict=True
-        )
+        columns = zip(self.score_names, self.shares, self.best, self.weights, strict=True)
         return [
             ("score", "mask keeps", "of best", "attainable", "weight"),
             *(
-                (name, _number(kept), f"{share:.2%}", _number(best), _number(weight))
-                for name, kept, share, best, weight in columns
+                (name, _number(share * best), f"{share:.2%}", _number(best), _number(weight))
+                for name, share, best, weight in columns
             ),
         ]
 
@@ -107,8 +113,8 @@ def balance(
     ----------
     scores : mapping of str to array_like, or sequence of array_like
         One score or more, all of one shape, with dtypes as in :class:`cops_lp.Problem`. A
-        sequence's are named "score 1", "score 2", …. Higher means "keep". The first is the
-        returned solution's target; apart from ties their order does not matter.
+        sequence's are named "score 1", "score 2", …. Higher means "keep". Apart from ties,
+        their order does not matter.
     keep : int or float
         A count, or a share of d, as in :class:`cops_lp.Problem`.
     threads : int, optional
@@ -133,8 +139,8 @@ def balance(
     Notes
     -----
     Newton's method on t: each step solves the linear program with the floors t · best_j and
-    takes the next t from its multipliers, with one selection of the k largest. 2 to 12 solves
-    on random scores, each O(dK). docs/formulation.md proves that it ends, at the optimum.
+    takes the next t from its multipliers, with one selection of the k largest. SOLVES, each
+    O(dK), and no copy of the scores. docs/formulation.md proves that it ends, at the optimum.
     Formulation: ours.
 
     Examples
@@ -147,81 +153,97 @@ def balance(
     """
     start = time.perf_counter()
     count = _threads(threads)
-    names, problem = _problem(scores, keep)
-    best = _positive_best(names, problem)
-    found, share, bound, weights, solves = _newton(problem, best, count)
+    names, arrays = _named_scores(scores)
+    best = _positive_best(names, arrays, keep)
+    newton = _Newton(names, arrays, keep, best, count)
+    found = newton.run()
     parts = {item.name: getattr(found, item.name) for item in fields(found)}
     parts["seconds"] = time.perf_counter() - start
     return Balance(
         **parts,
         score_names=names,
-        share=share,
-        share_bound=bound,
-        weights=weights,
-        solves=solves,
+        target_index=newton.target,
+        best=best,
+        share=newton.share,
+        share_bound=newton.bound,
+        weights=newton.weights,
+        solves=newton.solves,
     )
 
 
-def _newton(
-    problem: Problem, best: np.ndarray, threads: int
-) -> tuple[Solution, float, float, np.ndarray, int]:
-    """Lower t from an upper bound until it is attained; see docs/formulation.md, "Balance"."""
-    K = len(problem.controls)
-    store = ArrayStore((problem.target, *problem.scores), threads)
+class _Newton:
+    """Lowers t from an upper bound until it is attained; see docs/formulation.md, "Balance"."""
 
-    def cut(weights: np.ndarray) -> tuple[float, float]:
-        """T_k(Σ w_j s_j / best_j), and the sum of the k terms' absolute values."""
-        found = best_sum(store.combined_store(weights / best), problem.keep)
-        assert found is not None  # the scores are finite: they have a best
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        arrays: list[np.ndarray],
+        keep: Keep,
+        best: np.ndarray,
+        threads: int,
+    ) -> None:
+        self._names, self._arrays, self._best, self._threads = names, arrays, best, threads
+        self._keep = Problem(arrays[0], keep=keep).keep
+        self._store = ArrayStore((arrays[0], *arrays), threads)
+        self.weights = np.full(len(arrays), 1.0 / len(arrays))
+        self.bound, size = self._cut(self.weights)
+        self._scale = max(1.0, size)  # of rounding; 1 where no score is negative
+        self.target = self.solves = 0
+        self.share = -math.inf
+
+    def run(self) -> Solution:
+        """Return the first solution whose share is the bound, up to rounding."""
+        for self.solves in range(1, _LIMIT + 1):
+            t = self.bound
+            # Of all scores the one of the largest weight: its multipliers are the smallest.
+            self.target = int(self.weights.argmax())
+            others = np.delete(np.arange(len(self._best)), self.target)
+            problem = Problem(
+                self._arrays[self.target],
+                {self._names[j]: self._arrays[j] for j in others},
+                keep=self._keep,
+                floors=t * self._best[others] if len(others) else None,
+            )
+            found = problem.solve(threads=self._threads, raise_on_infeasible=False)
+            prices = np.zeros(len(self._best))
+            if found.certificate is None:
+                self.share = min(t, found.objective / float(self._best[self.target]))
+                prices[self.target] = 1.0
+                prices[others] = found.multipliers
+            else:
+                self.share = -math.inf
+                prices[others] = found.certificate
+            prices = prices * self._best + 0.0  # no negative zeros
+            prices /= prices.sum()
+            cut, _ = self._cut(prices)
+            if cut < self.bound:
+                self.bound, self.weights = cut, prices
+            if self.bound - self.share <= _STEP * self._scale or not cut < t:
+                break
+        if not self.bound - self.share <= _GAP * self._scale:
+            raise SolverError(
+                f"{Status.NUMERICAL_ERROR.value} (share {self.share:.15g}, "
+                f"bound {self.bound:.15g}, {problem!r})"
+            )
+        self.share = min(self.share, self.bound)
         return found
 
-    weights = np.full(K + 1, 1.0 / (K + 1))
-    bound, scale = cut(weights)
-    scale = max(1.0, scale)  # of rounding; 1 where no score is negative
-    t, back = bound, _STEP * scale
-    answer: tuple[float, Solution] | None = None
-    for solves in range(1, _LIMIT + 1):
-        found = problem.solve(floors=t * best[1:], threads=threads, raise_on_infeasible=False)
-        if found.status is Status.OPTIMAL:
-            share = min(t, found.objective / float(best[0]))
-            if answer is None or share > answer[0]:
-                answer = share, found
-            if bound - answer[0] <= _STEP * scale:
-                break
-            prices = np.concatenate(([1.0], found.multipliers)) * best
-        else:
-            assert found.certificate is not None
-            prices = np.concatenate(([0.0], found.certificate)) * best
-        prices /= prices.sum()
-        lower, _ = cut(prices)
-        falls = lower < bound - _STEP * scale
-        if lower < bound:
-            bound, weights = lower, prices
-        if falls:
-            t = bound
-            continue
-        # The optimum to all digits, but not attained to all of them: t − t* times a large
-        # multiplier is what the first score lacks. Give way where it costs less than the gap.
-        if back > _GAP * scale:
-            break
-        t, back = bound - back, 4.0 * back
-    if answer is None or not bound - answer[0] <= _GAP * scale:
-        reached = "none" if answer is None else f"{answer[0]:.15g}"
-        raise SolverError(
-            f"{Status.NUMERICAL_ERROR.value} (share {reached}, bound {bound:.15g}, {problem!r})"
-        )
-    return answer[1], answer[0], bound, weights, solves
+    def _cut(self, weights: np.ndarray) -> tuple[float, float]:
+        """T_k(Σ w_j s_j / best_j), and the sum of the k terms' absolute values."""
+        found = best_sum(self._store.combined_store(weights / self._best), self._keep)
+        if found is None:
+            raise SolverError(ARRAY_CHANGED)  # the scores were finite: they have a best
+        return found
 
 
-def _problem(scores: Any, keep: Keep) -> tuple[tuple[str, ...], Problem]:
-    """Check the scores and state the problem; its floors are only to be replaced."""
+def _named_scores(scores: Any) -> tuple[tuple[str, ...], list[np.ndarray]]:
     if isinstance(scores, Mapping):
         names, values = tuple(scores), list(scores.values())
-        for j, name in enumerate(names):
+        for name in names:
             if not isinstance(name, str):
                 raise ProblemError(f"scores: a name is {name!r}; wanted a str")
-            if name == "target" and j > 0:
-                raise ProblemError("scores: only the first may have the name 'target'")
+            if name == "target":
+                raise ProblemError("scores: the name 'target' is taken; wanted another")
     elif hasattr(scores, "__array__") or isinstance(scores, (list, tuple)):
         values = list(scores) if np.ndim(scores[0] if len(scores) else ()) else []
         names = tuple(f"score {j + 1}" for j in range(len(values)))
@@ -237,24 +259,24 @@ def _problem(scores: Any, keep: Keep) -> tuple[tuple[str, ...], Problem]:
             raise ProblemError(
                 f"score {name!r} has shape {array.shape}; wanted the first's, {arrays[0].shape}"
             )
-    controls = dict(zip(names[1:], arrays[1:], strict=True))
-    return names, Problem(
-        arrays[0], controls, keep=keep, floors=[0.0] * len(controls) if controls else None
-    )
+    return names, arrays
 
 
-def _positive_best(names: tuple[str, ...], problem: Problem) -> np.ndarray:
+def _positive_best(
+    names: tuple[str, ...], arrays: list[np.ndarray], keep: Keep
+) -> np.ndarray:
     """Best of each score, or an error that names the one at fault."""
-    try:
-        best = problem.best()
-    except ProblemError:
-        for name, score in zip(names, problem.scores, strict=True):
-            _check_finite(f"score {name!r}", score)
-        raise
-    for name, value in zip(names, best, strict=True):
-        if not value > 0.0:
+    best = np.empty(len(arrays))
+    for j, (name, array) in enumerate(zip(names, arrays, strict=True)):
+        problem = Problem(array, keep=keep)
+        try:
+            best[j] = problem.best()[0]
+        except ProblemError as error:
+            _check_finite(f"score {name!r}", array)
+            raise ProblemError(f"score {name!r}: {error}") from None
+        if not best[j] > 0.0:
             raise ProblemError(
                 f"score {name!r} has no share to balance: its {problem.keep} largest entries "
-                f"sum to {value:g}; wanted a positive sum"
+                f"sum to {best[j]:g}; wanted a positive sum"
             )
     return best
