@@ -63,7 +63,8 @@ class Balance(Solution):
     @property
     def shares(self) -> np.ndarray:
         """What the mask keeps of each score, as a share of its best; shape (K + 1,)."""
-        return np.insert(self.kept, self.target_index, self.mask_objective) / self.best
+        shares: np.ndarray = np.insert(self.kept, self.target_index, self.mask_objective)
+        return shares / self.best
 
     @property
     def mask_share(self) -> float:
@@ -193,6 +194,7 @@ class _Newton:
 
     def run(self) -> Solution:
         """Return the first solution whose share is the bound, up to rounding."""
+        stalls = 0
         for self.solves in range(1, _LIMIT + 1):
             t = self.bound
             # Of all scores the one of the largest weight: its multipliers are the smallest.
@@ -216,9 +218,12 @@ class _Newton:
             prices = prices * self._best + 0.0  # no negative zeros
             prices /= prices.sum()
             cut, _ = self._cut(prices)
-            if cut < self.bound:
-                self.bound, self.weights = cut, prices
-            if self.bound - self.share <= _STEP * self._scale or not cut < t:
+            if cut <= self.bound + _STEP * self._scale:
+                self.bound, self.weights = min(cut, self.bound), prices
+            # Where t is the optimum to all digits but not attained to all of them, another
+            # target may do: at small multipliers the rounding of t matters less.
+            stalls += not self.bound < t
+            if self.bound - self.share <= _STEP * self._scale or stalls > len(prices):
                 break
         if not self.bound - self.share <= _GAP * self._scale:
             raise SolverError(
@@ -262,9 +267,7 @@ def _named_scores(scores: Any) -> tuple[tuple[str, ...], list[np.ndarray]]:
     return names, arrays
 
 
-def _positive_best(
-    names: tuple[str, ...], arrays: list[np.ndarray], keep: Keep
-) -> np.ndarray:
+def _positive_best(names: tuple[str, ...], arrays: list[np.ndarray], keep: Keep) -> np.ndarray:
     """Best of each score, or an error that names the one at fault."""
     best = np.empty(len(arrays))
     for j, (name, array) in enumerate(zip(names, arrays, strict=True)):
