@@ -135,7 +135,8 @@ def balance(
         An argument is wrong, a score holds NaN or an infinity, or its best is not positive,
         so that shares of it mean nothing (any score's for ``keep=0``).
     SolverError
-        Share and bound differ by more than 1e-12: the scores are beyond float64 together.
+        No share within 1e-12 of its bound was found: scores that contradict each other up to
+        a billionth, say.
 
     Notes
     -----
@@ -194,44 +195,55 @@ class _Newton:
 
     def run(self) -> Solution:
         """Return the first solution whose share is the bound, up to rounding."""
-        stalls = 0
+        t, back = self.bound, _STEP * self._scale
         for self.solves in range(1, _LIMIT + 1):
-            t = self.bound
             # Of all scores the one of the largest weight: its multipliers are the smallest.
             self.target = int(self.weights.argmax())
-            others = np.delete(np.arange(len(self._best)), self.target)
-            problem = Problem(
-                self._arrays[self.target],
-                {self._names[j]: self._arrays[j] for j in others},
-                keep=self._keep,
-                floors=t * self._best[others] if len(others) else None,
-            )
-            found = problem.solve(threads=self._threads, raise_on_infeasible=False)
-            prices = np.zeros(len(self._best))
-            if found.certificate is None:
-                self.share = min(t, found.objective / float(self._best[self.target]))
-                prices[self.target] = 1.0
-                prices[others] = found.multipliers
-            else:
-                self.share = -math.inf
-                prices[others] = found.certificate
-            prices = prices * self._best + 0.0  # no negative zeros
-            prices /= prices.sum()
-            cut, _ = self._cut(prices)
-            if cut <= self.bound + _STEP * self._scale:
-                self.bound, self.weights = min(cut, self.bound), prices
-            # Where t is the optimum to all digits but not attained to all of them, another
-            # target may do: at small multipliers the rounding of t matters less.
-            stalls += not self.bound < t
-            if self.bound - self.share <= _STEP * self._scale or stalls > len(prices):
+            found, prices = self._solve(t)
+            if found is not None and self.bound - self.share <= _STEP * self._scale:
                 break
-        if not self.bound - self.share <= _GAP * self._scale:
-            raise SolverError(
-                f"{Status.NUMERICAL_ERROR.value} (share {self.share:.15g}, "
-                f"bound {self.bound:.15g}, {problem!r})"
-            )
+            if prices is not None and (cut := self._cut(prices)[0]) < self.bound:
+                self.bound, self.weights = cut, prices
+            if self.bound < t:
+                t = self.bound
+                continue
+            # The optimum to all digits, but with its own rounding t is not attained, or only
+            # where multipliers are huge: give way by as little as helps.
+            if found is not None and self.bound - self.share <= _GAP * self._scale:
+                break
+            t, back = self.bound - back, 4.0 * back
+            if back > _GAP * self._scale:
+                raise SolverError(
+                    f"{Status.NUMERICAL_ERROR.value} (share bound {self.bound:.15g}, "
+                    f"keep={self._keep}, {len(self._best)} scores)"
+                )
+        else:
+            raise SolverError(f"no balance after {_LIMIT} solves (share bound {self.bound:.15g})")
         self.share = min(self.share, self.bound)
         return found
+
+    def _solve(self, t: float) -> tuple[Solution | None, np.ndarray | None]:
+        """Solve with floors t · best: the solution if feasible, and what its multipliers say."""
+        others = np.delete(np.arange(len(self._best)), self.target)
+        problem = Problem(
+            self._arrays[self.target],
+            {self._names[j]: self._arrays[j] for j in others},
+            keep=self._keep,
+            floors=t * self._best[others] if len(others) else None,
+        )
+        try:
+            found = problem.solve(threads=self._threads, raise_on_infeasible=False)
+        except SolverError:
+            return None, None
+        prices = np.zeros(len(self._best))
+        if found.certificate is None:
+            self.share = min(t, found.objective / float(self._best[self.target]))
+            prices[self.target] = 1.0
+            prices[others] = found.multipliers
+        else:
+            prices[others] = found.certificate
+        prices = prices * self._best + 0.0  # no negative zeros
+        return (found if found.certificate is None else None), prices / prices.sum()
 
     def _cut(self, weights: np.ndarray) -> tuple[float, float]:
         """T_k(Σ w_j s_j / best_j), and the sum of the k terms' absolute values."""
