@@ -19,6 +19,7 @@ __version__ = "0.1.0.dev0"
 
 # Public name -> module that defines it.
 _PUBLIC = {
+    "Balance": "balancing",
     "Certificate": "certificate",
     "CopsError": "errors",
     "InfeasibleError": "errors",
@@ -28,12 +29,14 @@ _PUBLIC = {
     "Solution": "solution",
     "SolverError": "errors",
     "Status": "solution",
+    "balance": "balancing",
     "certify": "certificate",
     "sample_scores": "samples",
     "solve": "solver",
 }
 
 __all__ = [
+    "Balance",
     "Certificate",
     "CopsError",
     "InfeasibleError",
@@ -44,12 +47,14 @@ __all__ = [
     "SolverError",
     "Status",
     "__version__",
+    "balance",
     "certify",
     "sample_scores",
     "solve",
 ]
 
 if TYPE_CHECKING:
+    from .balancing import Balance, balance
     from .certificate import Certificate, certify
     from .errors import (
         CopsError,

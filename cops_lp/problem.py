@@ -258,8 +258,9 @@ class Problem:
         ProblemError
             Names the score, counts what is not finite and gives the first index.
         """
-        for name, score in zip(self.score_names, self.scores, strict=True):
-            _check_finite(name, score)
+        _check_finite("target", self.target)
+        for name, control in zip(self.names, self.controls, strict=True):
+            _check_finite(f"control {name!r}", control)
 
     def _attainable(self, j: int) -> _Attainable:
         """Best of score j (0 is the target) in k weights; computed once per budget."""
@@ -431,7 +432,7 @@ def _is_empty(value: Any) -> bool:
     return isinstance(value, (Sequence, Mapping, np.ndarray)) and len(value) == 0
 
 
-def _check_finite(name: str, score: np.ndarray) -> None:
+def _check_finite(label: str, score: np.ndarray) -> None:
     if score.dtype.kind in "iub":
         return
     flat = score.flat
@@ -457,5 +458,4 @@ def _check_finite(name: str, score: np.ndarray) -> None:
             if count
         )
         at = index[0] if len(index) == 1 else index
-        label = name if name == "target" else f"control {name!r}"
         raise ProblemError(f"{label} holds {what}, the first at index {at}; wanted finite numbers")
