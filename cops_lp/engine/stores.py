@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..kernels.screening import screen_block
+from ..kernels.screening import screen_block, screen_pair
 
 __all__ = ["ArrayStore", "Screened", "Store"]
 
@@ -142,6 +142,15 @@ class ArrayStore:
             scores=scores,
         )
 
+    def _block(self, j: int, begin: int, n: int, room: np.ndarray) -> np.ndarray:
+        """Weights begin … begin + n of score j: in place where they are of room's dtype."""
+        flat = self._flat[j]
+        if isinstance(flat, np.ndarray) and flat.dtype == room.dtype and flat.dtype.isnative:
+            # A plain array: Numba would compile once more for a memory map.
+            return flat[begin : begin + n].view(np.ndarray)
+        room[:n] = flat[begin : begin + n]
+        return room[:n]
+
     def _screen_chunk(
         self, start: int, stop: int, region: _Region, mask: np.ndarray | None
     ) -> _Chunk:
@@ -154,23 +163,21 @@ class ArrayStore:
         sums, indices, scores = [], [], []
         for begin in range(start, stop, _BLOCK):
             n = min(_BLOCK, stop - begin)
-            for row, flat in zip(rows, self._flat, strict=True):
-                row[:n] = flat[begin : begin + n]
             sums.append(np.empty((3, shape[0])))
-            more, found = screen_block(
-                rows[:, :n],
-                region.rays,
-                region.reach,
-                region.margin,
-                region.tiny,
-                region.huge,
-                work,
-                lanes,
-                states[:n] if mask is None else states[begin : begin + n],
-                sums[-1],
-                index,
-                opened,
-            )
+            state = states[:n] if mask is None else states[begin : begin + n]
+            if region.four is None:
+                for row, flat in zip(rows, self._flat, strict=True):
+                    row[:n] = flat[begin : begin + n]
+                more, found = screen_block(
+                    rows[:, :n], region.rays, region.reach, region.margin, region.tiny,
+                    region.huge, work, lanes, state, sums[-1], index, opened,
+                )  # fmt: skip
+            else:
+                block = [self._block(j, begin, n, rows[j]) for j in range(len(rows))]
+                more, found = screen_pair(
+                    block[0], block[-1], region.four, region.four_reach, region.margin,
+                    region.tiny, region.huge, lanes, state, sums[-1], index, opened,
+                )  # fmt: skip
             kept += more
             indices.append(index[:found] + np.int32(begin - start))
             scores.append(opened[:, :found].astype(self._dtype))
@@ -189,6 +196,13 @@ class _Region:
         self.margin = dtype.type(margin)
         self.tiny = dtype.type(1e-37 if dtype == np.float32 else 1e-300)
         self.huge = dtype.type(1e37 if dtype == np.float32 else 1e300)
+        self.four: np.ndarray | None = None
+        m, columns = self.rays.shape
+        if columns <= 3 and m <= 4:  # at most one control: rays padded by the last one
+            self.four = np.zeros((4, 3), dtype)
+            self.four[:, : columns - 1] = self.rays[np.minimum(np.arange(4), m - 1), :-1]
+            self.four[:, 2] = self.rays[np.minimum(np.arange(4), m - 1), -1]
+            self.four_reach = np.abs(self.four).max(axis=0)
 
 
 class _Combined:

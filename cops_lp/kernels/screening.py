@@ -6,7 +6,7 @@ import numpy as np
 
 from ._jit import compiled
 
-__all__ = ["screen_block"]
+__all__ = ["screen_block", "screen_pair"]
 
 _TILE = 1024  # weights whose forms stay in the L1 cache
 _LANES = 16
@@ -171,22 +171,7 @@ def screen_block(scores, rays, reach, margin, tiny, huge, work, lanes, state, su
     O(m K n), every loop without branches over one row at a time, so that the compiler
     vectorizes it. Sums are those of a fixed order: the same bits wherever the block runs.
     """
-    rows = scores.shape[0]
-    if rows <= 2 and rays.shape[0] <= 4:
-        four = np.zeros((4, 3), rays.dtype)
-        wide = np.zeros(3, rays.dtype)
-        for r in range(4):
-            ray = rays[min(r, rays.shape[0] - 1)]
-            four[r, 2] = ray[rows]
-            for j in range(rows):
-                four[r, j] = ray[j]
-        wide[2] = reach[rows]
-        for j in range(rows):
-            wide[j] = reach[j]
-        # Without a control the target stands in its place, with multiplier 0.
-        _classify_four(scores[0], scores[rows - 1], four, wide, margin, tiny, huge, state)
-    else:
-        _classify(scores, rays, reach, margin, tiny, huge, work[0], work[1], work[2], state)
+    _classify(scores, rays, reach, margin, tiny, huge, work[0], work[1], work[2], state)
     kept = 0
     for i in range(len(state)):
         kept += state[i] == 1
@@ -195,3 +180,51 @@ def screen_block(scores, rays, reach, margin, tiny, huge, work, lanes, state, su
             scores[j], state, lanes[0], lanes[1], lanes[2]
         )
     return kept, _gather(scores, state, index, opened)
+
+
+@compiled
+def screen_pair(c, a, rays, reach, margin, tiny, huge, lanes, state, sums, index, opened):
+    """Decide a block's weights as :func:`screen_block` does, for at most one control and four rays.
+
+    Parameters
+    ----------
+    c, a : float32 or float64, shape (n,)
+        Target and control, read in place; without a control the target again.
+    rays : shape (4, 3)
+        Rows (α, λ, μ); λ = 0 without a control.
+    reach : shape (3,)
+    margin, tiny, huge, lanes, state, index
+        As there.
+    sums : float64, shape (3, 1 + K), filled
+    opened : shape (1 + K, n), filled
+
+    Returns
+    -------
+    kept, open : int
+    """
+    _classify_four(c, a, rays, reach, margin, tiny, huge, state)
+    kept = 0
+    for i in range(len(state)):
+        kept += state[i] == 1
+    sums[0, 0], sums[1, 0], sums[2, 0] = _sum_kept(c, state, lanes[0], lanes[1], lanes[2])
+    pair = sums.shape[1] == 2
+    if pair:
+        sums[0, 1], sums[1, 1], sums[2, 1] = _sum_kept(a, state, lanes[0], lanes[1], lanes[2])
+    n = len(state)
+    found = 0
+    for start in range(0, n, _LANES):
+        seen = np.uint8(2)
+        if start + _LANES <= n:
+            seen = np.uint8(0)
+            for i in range(_LANES):
+                seen |= state[start + i]
+        if seen & 2:
+            for i in range(start, min(start + _LANES, n)):
+                if state[i] == 2:
+                    state[i] = 0
+                    index[found] = i
+                    opened[0, found] = c[i]
+                    if pair:
+                        opened[1, found] = a[i]
+                    found += 1
+    return kept, found
