@@ -89,7 +89,7 @@ SOLVE = ("solve", "--target", "snip.npy", "--control", "flow.npy", "--keep", "10
 # Help
 
 
-@pytest.mark.parametrize("command", [(), ("solve",), ("validate",), ("demo",)])
+@pytest.mark.parametrize("command", [(), ("solve",), ("validate",), ("demo",), ("warmup",)])
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 def test_help_shows_an_example(command: tuple[str, ...], flag: str) -> None:
     text = succeed(*command, flag)
@@ -832,3 +832,19 @@ def test_reader_may_leave_early(scores: dict[str, np.ndarray]) -> None:
     child.stderr.close()
     assert child.wait(timeout=300) != 0
     assert b"Traceback" not in complaint
+
+
+def test_warmup_compiles_the_kernels() -> None:
+    from cops_lp.kernels import dual_simplex, screening, two_score
+
+    result = run("warmup")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("kernels ready in ")
+    for kernel in (
+        two_score.top_k,
+        two_score.two_score,
+        dual_simplex.dual_simplex,
+        screening.screen_pair,
+        screening.screen_block,
+    ):
+        assert kernel.signatures
