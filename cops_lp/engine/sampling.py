@@ -19,8 +19,9 @@ __all__ = ["SampleSearch"]
 
 _STRIDE = 8  # one sampled weight in so many is sampled again
 _SPREAD = 5.0
-"""Standard deviations for the inner sample. The outer pushes, at most 4 deviations of a sample
-_STRIDE times larger, are 1.4 of the inner one's; that leaves 3.6 for the inner sample's error."""
+"""Standard deviations for the inner sample. With up to two controls the outer pushes, at most 4
+deviations of a sample _STRIDE times larger, are 1.4 of the inner one's; that leaves 3.6 for the
+inner sample's error. With more controls the pushes are wider: more are solved in full."""
 _LEAST = 4096  # sampled weights below which that does not pay
 
 

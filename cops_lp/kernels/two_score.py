@@ -3,9 +3,10 @@
 Minimizes the convex piecewise-linear dual ``g(λ) = T_k(c + λ a) − λ b`` over λ ≥ 0. At any λ
 the top-k mask M of ``c + λ a`` gives a line ``c·M + λ (a·M − b)`` that supports g from below.
 A bracket [lo, hi] with a·M_lo < b ≤ a·M_hi always holds the minimum; the next λ is where the
-two lines meet. The search ends when a tie at the threshold spans b, or when no mask is left
-between the two; then weights that differ between M_lo and M_hi are all tied, and a window
-over them, sorted by control score, hits b with two fractional weights.
+two lines meet or, far from the end, where a secant of the slopes vanishes. The search ends when
+a tie at the threshold spans b, or when no mask is left between the two; then weights that
+differ between M_lo and M_hi are all tied, and a window over them, sorted by control score, hits
+b with two fractional weights.
 
 Weights that stay on the same side of the threshold over the whole bracket are decided and
 leave the arrays (:func:`_prune`), so each step costs less than the one before.
