@@ -12,6 +12,7 @@ import numpy as np
 
 from .assembly import unsolved_solution
 from .engine.driver import NotFiniteError, Relaxation, solve_relaxation
+from .engine.nearest import nearest_weights
 from .engine.stores import ArrayStore
 from .errors import InfeasibleError, ProblemError, SolverError
 from .problem import ARRAY_CHANGED, FLOOR_TOLERANCE, Controls, Keep, PerControl, Problem
@@ -116,11 +117,16 @@ def solve_problem(
             passes=found.passes,
             seconds=time.perf_counter() - start,
         )
-    return _finish(problem, found, mask, method, start)
+    return _finish(problem, store, found, mask, method, start)
 
 
 def _finish(
-    problem: Problem, found: Relaxation, mask: np.ndarray, method: str, start: float
+    problem: Problem,
+    store: ArrayStore,
+    found: Relaxation,
+    mask: np.ndarray,
+    method: str,
+    start: float,
 ) -> Solution:
     """Round the vertex and add up what mask and vertex hold."""
     floors = problem.floors
@@ -139,10 +145,21 @@ def _finish(
     mask[found.fractional] = chosen
     totals = _exact_totals(found.kept_sums, f_scores[:, chosen])
     changed, values = found.fractional, found.values
-    if found.near_scores is not None and np.any(floors - totals[1:] > slack):
+    passes = found.passes
+    if found.candidates is not None and np.any(floors - totals[1:] > slack):
+        near, near_scores, more = nearest_weights(
+            store,
+            found.candidates,
+            found.multipliers,
+            found.threshold,
+            mask,
+            found.fractional,
+            problem.keep - int(chosen.sum()),
+        )
+        passes += more
         # Of equal weights the lowest index is the last to leave and the first to enter.
-        order = np.argsort(np.where(mask[found.near], -found.near, found.near))
-        near, near_scores = found.near[order], found.near_scores[:, order]
+        order = np.argsort(np.where(mask[near], -near, near))
+        near, near_scores = near[order], near_scores[:, order]
         before = mask[near]
         after = repair_by_swaps(before, near_scores[0], near_scores[1:], floors - totals[1:], slack)
         mask[near] = after
@@ -177,7 +194,7 @@ def _finish(
         floors=floors,
         shortfall=np.where(lack > slack, lack, 0.0),
         method=method,
-        passes=found.passes,
+        passes=passes,
         open_count=found.open_count,
         seconds=time.perf_counter() - start,
         changed=Fractional(changed, values),

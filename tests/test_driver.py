@@ -9,23 +9,30 @@ import pytest
 
 import cops_lp
 from cops_lp import Status
-from cops_lp.engine import driver, region
+from cops_lp.engine import driver, guess
+from cops_lp.engine.region import Cone, Ellipsoid
 from cops_lp.engine.stores import ArrayStore
 
 from .checks import assert_certified
 from .instances import controlled_instance, random_instance
 
 
-@pytest.fixture
-def tiny_samples(monkeypatch):
-    """Sample from 40 weights on, so that small instances take the large ones' way."""
-    monkeypatch.setattr(driver, "_DIRECT", 40)
-    monkeypatch.setattr(driver, "_SAMPLE", (64, 128))
+@pytest.fixture(params=["sample", "whole"])
+def tiny_samples(request, monkeypatch):
+    """Guess from 40 weights on, so that small instances take the large ones' way."""
+    monkeypatch.setattr(driver, "_DIRECT", (40, 40, 40))
+    monkeypatch.setattr(driver, "_SMALL", 0)
+    monkeypatch.setattr(guess, "_FIRST", 32)
+    monkeypatch.setattr(guess, "_KEPT", 8)
+    if request.param == "sample":
+        monkeypatch.setattr(driver, "_SAMPLE", (64, 128))
+        monkeypatch.setattr(driver, "_WHOLE", 0)
+        monkeypatch.setattr(driver, "_WHOLE_NEAR", 500)
 
 
 def direct(monkeypatch, *args, **kwargs):
     with monkeypatch.context() as patch:
-        patch.setattr(driver, "_DIRECT", 1 << 60)
+        patch.setattr(driver, "_DIRECT", (1 << 60,) * 3)
         return cops_lp.solve(*args, **kwargs)
 
 
@@ -64,12 +71,17 @@ def test_an_adversary_who_picks_the_sample_changes_time_only(which, keep, retain
         "first": np.arange(4096),
     }
 
+    asked = []
+
     def adversary(d, attempt):
+        asked.append(d)
         return picks[which][:d] if d == 30_000 else honest(d, attempt)
 
     honest = driver._sample_index
     monkeypatch.setattr(driver, "_sample_index", adversary)
+    monkeypatch.setattr(driver, "_WHOLE", 0)
     solution = cops_lp.solve(*args, **how)
+    assert asked[0] == 30_000
     assert np.array_equal(solution.mask, expected.mask)
     assert solution.multipliers == pytest.approx(expected.multipliers, rel=1e-14)
     assert_certified(solution)
@@ -124,23 +136,96 @@ def test_two_hundred_seeds(monkeypatch):
     assert second_rounds <= 10
 
 
-def test_region_membership():
-    rays = np.array([[1.0, 0.0, 0.0], [1.0, 1.0, 0.0], [1.0, 0.0, 1.0]])
-    assert region.contains(rays, np.array([1.0, 0.25, 0.25]))
-    assert region.contains(rays, np.array([1.0, 0.5, 0.5]))
-    assert not region.contains(rays, np.array([1.0, 0.5, 0.5 + 1e-9]))
-    assert not region.contains(rays, np.array([1.0, -1e-9, 0.5]))
-    line = rays[:2]
-    assert not region.contains(line, np.array([1.0, 0.5, 1e-300]))
+def test_cone_membership():
+    cone = Cone(np.array([[1.0, 0.0, 0.0], [1.0, 1.0, 0.0], [1.0, 0.0, 1.0]]))
+    assert cone.contains(np.array([1.0, 0.25, 0.25]))
+    assert cone.contains(np.array([1.0, 0.5, 0.5]))
+    assert not cone.contains(np.array([1.0, 0.5, 0.5 + 1e-9]))
+    assert not cone.contains(np.array([1.0, -1e-9, 0.5]))
+    line = Cone(cone.rays[:2])
+    assert not line.contains(np.array([1.0, 0.5, 1e-300]))
 
 
-def test_screening_decides_only_what_every_ray_agrees_on():
+def random_ellipsoid(rng, K):
+    factor = np.triu(rng.normal(size=(K + 1, K + 1))) * 0.05
+    return Ellipsoid(np.concatenate(([2.0], rng.random(K), [0.4])), factor)
+
+
+@pytest.mark.parametrize("K", [0, 1, 2, 5])
+def test_ellipsoid_membership(K):
+    rng = np.random.default_rng(20)
+    for _ in range(50):
+        oval = random_ellipsoid(rng, K)
+        z = rng.normal(size=K + 1)
+        move = oval.factor.T @ z / np.linalg.norm(z)
+        move[-1] *= -1.0
+        for share, inside in ((0.0, True), (0.99, True), (1.0 - 1e-11, True), (1.0 + 1e-9, False)):
+            ray = oval.center.copy()
+            ray[1:] += share * move
+            assert oval.contains(3.0 * ray) is inside
+    assert not oval.contains(np.concatenate(([0.0], ray[1:])))
+
+
+def test_a_flat_ellipsoid_contains_nothing_beside_itself():
+    oval = Ellipsoid(np.array([1.0, 0.0, 0.5, 0.3]), np.diag([0.0, 0.1, 0.1]))
+    assert oval.contains(np.array([1.0, 0.0, 0.55, 0.35]))
+    assert not oval.contains(np.array([1.0, 1e-9, 0.5, 0.3]))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("K", [0, 1, 2, 5])
+def test_an_ellipsoid_decides_only_what_all_its_points_agree_on(K, dtype):
+    rng = np.random.default_rng(21)
+    scores = rng.normal(size=(1 + K, 200_001)).astype(dtype)
+    scores[0, [5, 70_000]] = np.nan, np.inf
+    if K:
+        scores[K, [9, 131_072]] = -np.inf, np.nan
+    for strided in (False, True):
+        oval = random_ellipsoid(rng, K)
+        mask = np.empty(200_001, dtype=bool)
+        rows = [np.repeat(row, 2)[::2] if strided else row for row in scores]
+        found = ArrayStore(rows, threads=2).screen(oval, mask)
+        wide = scores.astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            form = oval.center[:-1] @ wide - oval.center[-1]
+            spread = np.linalg.norm(oval.factor[:, :-1] @ wide[1:] + oval.factor[:, -1:], axis=0)
+            near = np.abs(np.abs(form) - spread) < 1e-4 * np.abs(wide).sum(axis=0)
+            kept, dropped = form > spread, form < -spread
+        finite = np.isfinite(wide).all(axis=0)
+        opened = np.zeros(200_001, dtype=bool)
+        opened[found.index] = True
+        assert opened[~finite].all()
+        sure = finite & ~near
+        assert sure.sum() > 199_000
+        assert np.array_equal(mask[sure], kept[sure])
+        assert np.array_equal(opened[sure], ~kept[sure] & ~dropped[sure])
+        assert not (mask & ~kept)[finite].any()
+        assert not (~mask & ~opened & ~dropped)[finite].any()
+        assert found.kept == mask.sum()
+        for total, size, score in zip(found.sums.sum(axis=1), found.magnitudes, wide, strict=True):
+            assert total == pytest.approx(np.float64(np.sum(score[mask])), rel=1e-12)
+            assert size == pytest.approx(np.abs(score[mask]).sum(), rel=1e-5)
+        assert np.array_equal(found.scores, scores[:, found.index], equal_nan=True)
+
+
+def test_sums_of_single_precision_beyond_its_range():
+    scores = np.full((2, 70_000), 3e38, np.float32)
+    scores[1] *= -1.0
+    oval = Ellipsoid(np.array([1e-30, 0.0, 1.0]), np.diag([1e-32, 1e-3]))
+    found = ArrayStore(scores).screen(oval, None)
+    assert found.kept == 70_000
+    wide = scores.astype(np.float64)
+    assert found.sums.sum(axis=1) == pytest.approx(wide.sum(axis=1), rel=1e-15)
+    assert found.magnitudes == pytest.approx(np.abs(wide).sum(axis=1), rel=1e-15)
+
+
+def test_a_cone_decides_only_what_every_ray_agrees_on():
     rng = np.random.default_rng(12)
     scores = (rng.normal(size=40_000), rng.normal(size=40_000))
     rays = np.array([[1.0, 0.1, 0.2], [1.0, 0.5, 0.4], [0.5, 0.5, 0.1], [0.0, 0.0, 1.0]])
     for rows in (rays, rays[:3]):
         mask = np.empty(40_000, dtype=bool)
-        found = ArrayStore(scores).screen(rows, 1e-12, mask)
+        found = ArrayStore(scores).screen(Cone(rows), mask)
         forms = rows[:, :2] @ np.stack(scores) - rows[:, 2:]
         kept = (forms > 1e-9).all(axis=0)
         dropped = (forms < -1e-9).all(axis=0)
@@ -187,12 +272,17 @@ def test_an_adversary_and_several_controls(which, K, retain, monkeypatch):
         "first": np.arange(4096),
     }
 
+    asked = []
+
     def adversary(d, attempt):
+        asked.append(d)
         return picks[which][:d] if d == 20_000 else honest(d, attempt)
 
     honest = driver._sample_index
     monkeypatch.setattr(driver, "_sample_index", adversary)
+    monkeypatch.setattr(driver, "_WHOLE", 0)
     solution = cops_lp.solve(*args, keep=0.1, retain=retain)
+    assert asked[0] == 20_000
     assert np.array_equal(solution.mask, expected.mask)
     assert solution.multipliers == pytest.approx(expected.multipliers, rel=1e-12)
     assert_certified(solution)
@@ -230,16 +320,16 @@ def test_several_controls_of_every_kind_and_any_threads():
     assert one.objective == two.objective
 
 
-def test_region_membership_with_several_controls():
+def test_cone_membership_with_several_controls():
     rng = np.random.default_rng(16)
     rays = np.vstack((np.column_stack((np.ones(9), rng.random((9, 5)))), np.eye(6)[5:]))
     for _ in range(20):
         weights = rng.random(10)
-        assert region.contains(rays, weights @ rays)
+        assert Cone(rays).contains(weights @ rays)
     outside = rays[:9].max(axis=0) * (1 + 1e-9)
-    assert not region.contains(rays[:9], outside)
-    assert region.contains(rays, rays[0] + 3 * rays[9])  # the threshold alone may go up
-    assert not region.contains(rays, rays[0] - 3 * rays[9])
+    assert not Cone(rays[:9]).contains(outside)
+    assert Cone(rays).contains(rays[0] + 3 * rays[9])  # the threshold alone may go up
+    assert not Cone(rays).contains(rays[0] - 3 * rays[9])
 
 
 def test_a_combined_store_reads_the_weighted_sum():

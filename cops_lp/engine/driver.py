@@ -8,8 +8,7 @@ latter inside the region is one of the former (docs/screening.md).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -17,21 +16,23 @@ import numpy as np
 from ..kernels.two_score import sum_dd
 from ..problem import FLOOR_TOLERANCE, JOINT_TOLERANCE
 from .exact import solve_exact
-from .region import MARGIN, contains, guess_rays, reach_of, widened_rays
-from .sampling import SampleSearch
+from .guess import guess_region
+from .nearest import NEAREST, Candidates
+from .pushing import SampleSearch, guess_rays, widened_rays
+from .region import Cone, Ellipsoid, Region
 from .stores import ArrayStore, Screened, Store
-from .vertex import Vertex
 
 __all__ = ["NotFiniteError", "Relaxation", "best_sum", "solve_relaxation"]
 
-_DIRECT = 1 << 14  # weights up to which no sample pays
-_SAMPLE = (1 << 12, 1 << 17)  # least and most weights sampled at first
-_SHRINK = 4  # samples and open weights are sampled in turn when fewer by this factor
-_SPREADS = (4.0, 6.0, 10.0, 20.0)  # standard deviations, a round each
+_DIRECT = (1 << 14, 1 << 10, 1 << 10)  # weights, by K, up to which nothing is guessed
+_WHOLE = 1 << 15  # weights up to which the sample is all of them
+_WHOLE_NEAR = 1 << 20  # the same where a point near the optimum is known
+_SMALL = 1 << 16  # weights up to which, where no region can be guessed, all are solved
+_SAMPLE = (1 << 12, 1 << 18)  # least and most weights sampled at first
+_SHRINK = 2  # open weights are a problem to guess for when fewer by this factor
+_SPREADS = (4.0, 6.0, 10.0, 20.0)  # standard deviations of a cone, a round each
 _SEED = 20_210_712
 _BEYOND = 2.0**900  # of the scaled scores: no sum of controls comes near, no product overflows
-_WARM = 1 << 16  # weights up to which an exact solver that starts well beats sampling
-_NEAR = 128  # weights on either side of the threshold handed over for swaps
 
 
 class NotFiniteError(Exception):
@@ -64,10 +65,8 @@ class Relaxation:
         Reads of the whole store, and weights that the last one left open.
     certificate : ndarray of float64, shape (K,), or None
         When infeasible: y ≥ 0 with yᵀb > T_k(Aᵀy); `threshold` is then the k-th largest Aᵀy.
-    near : ndarray of int64
-        For two controls or more: flat indices, ascending, of open weights nearest to the
-        threshold on either side, to swap where a rounding misses a floor.
-    near_scores : ndarray of float64, shape (1 + K, len(near)), or None
+    candidates : Candidates or None
+        For two controls or more: what :func:`.nearest.nearest_weights` starts from.
     """
 
     feasible: bool
@@ -84,8 +83,7 @@ class Relaxation:
     passes: int
     open_count: int
     certificate: np.ndarray | None = None
-    near: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
-    near_scores: np.ndarray | None = None
+    candidates: Candidates | None = None
 
 
 def solve_relaxation(
@@ -94,6 +92,7 @@ def solve_relaxation(
     floors: np.ndarray,
     mask: np.ndarray | None,
     magnitudes: np.ndarray | None = None,
+    start: np.ndarray | None = None,
 ) -> Relaxation:
     """Solve the relaxation over a store exactly.
 
@@ -108,6 +107,8 @@ def solve_relaxation(
     magnitudes : ndarray of float64, shape (K,), optional
         Summed absolute controls of weights kept outside the store, for the tolerance of a
         floor just above the attainable best.
+    start : ndarray of float64, shape (K + 2,), optional
+        Ray of a dual point near the optimum. It saves time only.
 
     Returns
     -------
@@ -125,47 +126,54 @@ def solve_relaxation(
     d, K = store.size, store.controls
     if magnitudes is None:
         magnitudes = np.zeros(K)
-    if d <= _DIRECT:
+    if d <= _DIRECT[min(K, 2)]:
         return _solve_all(store, k, floors, mask, magnitudes)
     scaling: np.ndarray | None = None
-    rays: np.ndarray | None = None
-    basis: np.ndarray | None = None  # of the sample's optimum
+    region: Region | None = None
     found: Relaxation | None = None
-    # With more dimensions there is more to enclose with 2(K + 1) rays.
-    wider = 0.75 if K <= 1 else 1.0 + (K - 2) / 8
-    for attempt, spread in enumerate(wider * s for s in _SPREADS):
-        sampled = _sample_index(d, attempt)
-        sample = _finite(store.gather(sampled))
+    passes = 0
+    for attempt, spread in enumerate(_SPREADS):
+        whole = attempt == 0 and d <= (_WHOLE if start is None else _WHOLE_NEAR)
+        sample = _finite(store.gather(None if whole else _sample_index(d, attempt)))
         if scaling is None:
             scaling = _exponents(sample)
         previous, found = found, None
         np.ldexp(sample, -scaling[:, None], out=sample)
-        if rays is None or previous is None:
-            expected = np.clip(_ldexp(floors[:, 0], -scaling[1:]), -_BEYOND, _BEYOND)
-            expected *= sample.shape[1] / d
-            search = SampleSearch(sample)
-            rays = guess_rays(sample, k / d, expected, spread, search)
-            if search.center is not None:
-                weights = search.center >= 0
-                basis = search.center.copy()
-                basis[weights] = sampled[basis[weights]]
-        else:
-            rays = widened_rays(rays, sample, k / d, _scaled_ray(previous, scaling), spread)
-        screened = store.screen(_unscaled(rays, scaling), MARGIN, mask)
+        share = sample.shape[1] / d
+        expected = np.clip(_ldexp(floors[:, 0], -scaling[1:]), -_BEYOND, _BEYOND) * share
+        guess: Region | None = None
+        if attempt == 0 or (attempt == 1 and isinstance(region, Ellipsoid)):
+            near = None if start is None or attempt else _scaled(start, scaling)
+            beside = 2.5 * NEAREST * share if K > 1 and start is None else 0.0
+            guess = guess_region(sample, k * share, expected, near, whole, beside)
+            if guess is None and whole:
+                if d <= _SMALL:
+                    break
+                continue
+        if guess is None:
+            rays = region.rays if isinstance(region, Cone) else None
+            if rays is None or previous is None:
+                rays = guess_rays(sample, k / d, expected, spread, SampleSearch(sample))
+            if previous is not None:
+                ray = _scaled_ray(previous, scaling)
+                rays = widened_rays(rays, sample, k / d, ray, spread)
+            guess = Cone(rays)
+        region = guess
+        raw = region.unscaled(scaling)
+        screened = store.screen(raw, mask)
+        passes += 1
         left = k - screened.kept
         if not 0 <= left <= len(screened.index):
             continue  # wrong by more than the open weights can mend
         if _outgrows(scaling, _finite(screened.scores)):
-            scaling = rays = None
+            scaling = region = None
             continue
         inner = ArrayStore(tuple(screened.scores))
         inner_mask = np.empty(inner.size, dtype=bool)
-        solver = _solver(inner.size, d)
-        start = None if basis is None else _positions(screened.index, basis)
-        if inner.size <= _WARM and K <= 1:
-            solver = partial(_solve_all, hints=_ldexp(reach_of(rays), scaling[0] - scaling[1:]))
-        elif inner.size <= _WARM and start is not None:
-            solver = partial(_solve_all, basis=start)
+        solver = partial(_solve_all, hints=raw.lam_range() if K == 1 else None)
+        if inner.size * _SHRINK <= d and inner.size > _DIRECT[min(K, 2)]:
+            middle = None if isinstance(raw, Cone) else raw.center / raw.center[0]
+            solver = partial(solve_relaxation, start=middle)
         found = solver(
             inner,
             left,
@@ -176,15 +184,15 @@ def solve_relaxation(
         if not found.feasible:
             sizes = magnitudes + screened.magnitudes[1:] + found.magnitudes[1:]
             if _proves_infeasible(store, k, floors, sizes, found.certificate):
-                return _joined(screened, found, attempt + 2)
+                return _joined(screened, found, 0.0, passes + 1)
         elif any(
-            contains(rays, ray)
-            for ray in _optimal_rays(found, screened.scores, inner_mask, rays, scaling)
+            region.contains(ray)
+            for ray in _optimal_rays(found, screened.scores, inner_mask, region, scaling)
         ):
             if mask is not None:
                 mask[screened.index] = inner_mask
-            return _joined(screened, found, attempt + 1)
-    return _solve_all(store, k, floors, mask, magnitudes, len(_SPREADS))
+            return _joined(screened, found, raw.width(), passes)
+    return _solve_all(store, k, floors, mask, magnitudes, passes)
 
 
 def best_sum(store: Store, k: int) -> tuple[float, float] | None:
@@ -206,7 +214,6 @@ def _solve_all(
     mask: np.ndarray | None,
     magnitudes: np.ndarray,
     passes: int = 0,
-    basis: np.ndarray | None = None,
     hints: np.ndarray | None = None,
 ) -> Relaxation:
     """Leave every weight open: for small problems, and where guesses keep failing."""
@@ -218,7 +225,6 @@ def _solve_all(
         k,
         np.clip(_ldexp(floors, -scaling[1:, None]), -_BEYOND, _BEYOND),
         _ldexp(magnitudes, -scaling[1:]),
-        basis,
         hints if hints is None else _ldexp(hints, scaling[1:] - scaling[0]),
     )
     if mask is not None:
@@ -232,7 +238,9 @@ def _solve_all(
     certificate = None
     if vertex.certificate is not None:
         certificate = _ldexp(vertex.certificate, -scaling[1:])
-    near = _near(scores, vertex) if store.controls > 1 else np.empty(0, np.int64)
+    candidates = None
+    if store.controls > 1 and vertex.feasible:
+        candidates = Candidates(None, _ldexp(scores, scaling[:, None]), math.inf)
     return Relaxation(
         feasible=vertex.feasible,
         multipliers=multipliers,
@@ -248,33 +256,21 @@ def _solve_all(
         passes=passes + 1,
         open_count=store.size,
         certificate=certificate,
-        near=near,
-        near_scores=_ldexp(scores[:, near], scaling[:, None]),
+        candidates=candidates,
     )
 
 
-def _near(scores: np.ndarray, vertex: Vertex) -> np.ndarray:
-    """Weights nearest to the threshold, up to _NEAR on either side; ascending indices."""
-    if not vertex.feasible:
-        return np.empty(0, np.int64)
-    r = scores[0] + vertex.multipliers @ scores[1:] - sum(vertex.threshold)
-    chosen = []
-    for side in (vertex.kept, ~vertex.kept):
-        index = np.flatnonzero(side)
-        if len(index) > _NEAR:
-            index = index[np.argpartition(np.abs(r[index]), _NEAR)[:_NEAR]]
-        chosen.append(index)
-    return np.sort(np.concatenate(chosen))
-
-
-def _joined(screened: Screened, inner: Relaxation, passes: int) -> Relaxation:
+def _joined(screened: Screened, inner: Relaxation, width: float, passes: int) -> Relaxation:
     """The whole store's optimum from what was kept at once and the open weights' optimum."""
+    candidates = None
+    if inner.candidates is not None:
+        candidates = Candidates(screened.index, screened.scores, width)
     return replace(
         inner,
         kept_sums=_sum(screened.sums, inner.kept_sums),
         magnitudes=screened.magnitudes + inner.magnitudes,
         fractional=screened.index[inner.fractional],
-        near=screened.index[inner.near],
+        candidates=candidates,
         passes=passes,
         open_count=len(screened.index),
     )
@@ -284,7 +280,7 @@ def _optimal_rays(
     found: Relaxation,
     scores: np.ndarray,
     kept: np.ndarray,
-    rays: np.ndarray,
+    region: Region,
     scaling: np.ndarray,
 ) -> list[np.ndarray]:
     """Rays of one λ and thresholds that are optimal with it.
@@ -295,19 +291,27 @@ def _optimal_rays(
     ray = _scaled_ray(found, scaling)
     if len(found.fractional):
         return [ray]
-    weights = _unscaled(ray[None, :], scaling)[0, :-1]
+    weights = np.append(1.0, ray[1:-1])
     combined = np.zeros(scores.shape[1])
-    for weight, row in zip(weights, scores, strict=True):
+    for weight, row in zip(np.ldexp(weights, -scaling), scores, strict=True):
         combined += np.multiply(row, weight, dtype=np.float64)
     least = combined[kept].min(initial=np.inf)
     largest = combined[~kept].max(initial=-np.inf)
-    finite = rays[rays[:, 0] > 0.0]
-    candidates = [ray[-1], least, largest, *(finite[:, -1] / finite[:, 0])]
+    likely = np.clip(region.thresholds(ray[1:-1]), largest, least)
+    candidates = [ray[-1], least, largest, *likely]
     return [
         np.concatenate((ray[:-1], [mu]))
         for mu in candidates
         if math.isfinite(mu) and largest <= mu <= least
     ]
+
+
+def _scaled(ray: np.ndarray, scaling: np.ndarray) -> np.ndarray:
+    """A finite ray in scaled units."""
+    scaled = ray.copy()
+    scaled[1:-1] = _ldexp(ray[1:-1], scaling[1:] - scaling[0])
+    scaled[-1] = np.ldexp(ray[-1], -scaling[0])
+    return scaled
 
 
 def _scaled_ray(found: Relaxation, scaling: np.ndarray) -> np.ndarray:
@@ -324,29 +328,6 @@ def _scaled_ray(found: Relaxation, scaling: np.ndarray) -> np.ndarray:
         ray[-1] = found.threshold
         ray /= np.abs(ray[1:-1]).max()
     return ray
-
-
-def _unscaled(rays: np.ndarray, scaling: np.ndarray) -> np.ndarray:
-    """Rays whose forms on raw scores are those of `rays` on scaled scores."""
-    raw = rays.copy()
-    raw[:, :-1] = np.ldexp(rays[:, :-1], -scaling)
-    return raw
-
-
-def _solver(size: int, outer_size: int) -> Callable[..., Relaxation]:
-    """How to solve a part of a problem: by sampling again only if it is much smaller."""
-    return solve_relaxation if size * _SHRINK <= outer_size else _solve_all
-
-
-def _positions(index: np.ndarray, basis: np.ndarray) -> np.ndarray | None:
-    """A basis of a store's weights as one of the open weights; None if one is not open."""
-    weights = basis >= 0
-    found = basis.copy()
-    found[weights] = np.searchsorted(index, basis[weights])
-    inside = found[weights] < len(index)
-    if not inside.all() or not np.array_equal(index[found[weights]], basis[weights]):
-        return None
-    return found
 
 
 def _proves_infeasible(

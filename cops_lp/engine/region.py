@@ -1,155 +1,158 @@
-"""Regions of dual points: guessed from a sample, and the test that makes the guess a proof.
+"""Regions of dual points, and the tests that make a guess a proof.
 
 A dual point (λ, μ) is the ray (1, λ, μ); one at infinity, of floors that cannot be met, is
 (0, y, θ) with the certificate y and θ the threshold of Aᵀy, and μ = ±∞ is
-(0, 0, ±1). A region is the cone of a few rays. The sign of α c_i + λ·A_i − μ is that of a
-linear function of the ray, so what is positive (negative) at every ray is so on the cone.
+(0, 0, ±1). The form α c_i + λ·A_i − μ of a weight is linear in the ray: its least and largest
+value over a region are known without looking at more than the region's shape, and a weight
+whose form has one sign on all of it is decided. Regions are convex:
+
+* an :class:`Ellipsoid` around Newton's estimate, the usual one (:mod:`.newton`);
+* a :class:`Cone` of rays, which can reach infinity, where that estimate means nothing.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
 
-__all__ = ["MARGIN", "SampleSolver", "contains", "guess_rays", "reach_of", "widened_rays"]
-
-SampleSolver: TypeAlias = Callable[[np.ndarray, int, np.ndarray], tuple[np.ndarray, np.ndarray]]
+__all__ = ["MARGIN", "Cone", "Ellipsoid", "Region", "infinite_ray"]
 
 MARGIN = 1e-12
 """Relative margin of the screening. It covers the rounding of its few products and sums
-(below 1e-15) and the residual that :func:`contains` allows (1e-13)."""
+(below 1e-15) and the residual that membership allows (1e-13)."""
 
 _RESIDUAL = 1e-13
-_FEW = 16.0  # sampled weights on one side of the threshold below which a spread means nothing
 
 
-def guess_rays(
-    sample: np.ndarray, share: float, floors: np.ndarray, spread: float, solve: SampleSolver
-) -> np.ndarray:
-    """Rays around the dual optimum of a sample, at right-hand sides pushed both ways.
+@dataclass(frozen=True, slots=True)
+class Ellipsoid:
+    """Dual points center + factorᵀ z, |z| ≤ 1.
 
-    Parameters
+    Attributes
     ----------
-    sample : ndarray of float64, shape (1 + K, r)
-        Scores of r weights.
-    share : float
-        k / d.
-    floors : ndarray of float64, shape (K,)
-        Floors scaled to the sample, b r / d.
-    spread : float
-        By how many standard deviations of the sampled sums to push.
-    solve : callable
-        (sample, k, floors) to the ray of the sample's dual optimum (λ = ∞ where the floors
-        cannot be met) and where x = 1.
-
-    Returns
-    -------
-    ndarray of float64, shape (m, K + 2)
-
-    Notes
-    -----
-    The sums Σ (1, A_i) x_i of a sample of r weights scatter with the covariance of
-    (1, A_i) [kept]; the pushes go both ways along its principal directions. 2(K + 1) + 1
-    small problems.
+    center : ndarray of float64, shape (K + 2,)
+        (α, λ, μ), α > 0.
+    factor : ndarray of float64, shape (K + 1, K + 1)
+        Upper triangular. Columns in the order λ_1 … λ_K, −μ, with the same α: over the
+        region the form of weight i varies by |factor · (A_i, 1)|. Rows of zeros make it flat.
+    beside : float
+        Weights whose form comes as near as this to 0 somewhere on the region stay open too.
     """
-    K, r = len(floors), sample.shape[1]
-    # A threshold with few sampled weights beyond it says little: there the region is open.
-    k = share * r
-    few, rest_few = k < _FEW, r - k < _FEW
-    scale = 1.0
-    if few:
-        scale = _FEW / k if k > 0 else 1.0
-        k = _FEW
-    elif rest_few:
-        k = r - _FEW
-    k = min(max(k, 0.0), float(r))
-    target = np.concatenate(([k], floors * scale))
-    center, kept = solve(sample, min(max(round(k), 0), r), target[1:])
-    rays = [center]
-    w = np.vstack((np.ones(r), sample[1:])) * kept
-    unit = w.std(axis=1)
-    unit[unit == 0.0] = 1.0
-    covariance = np.atleast_2d(np.cov(w / unit[:, None]))
-    values, directions = np.linalg.eigh(covariance)
-    for value, direction in zip(values, directions.T, strict=True):
-        push = spread * math.sqrt(max(value, 0.0) * r) * direction * unit
-        for sign in (1.0, -1.0):
-            pushed = target + sign * push
-            pushed[0] += math.copysign(1.0, pushed[0] - k)  # k is whole: round outwards
-            if round(pushed[0]) <= 0:
-                rays.append(_infinite(K, 1.0))
-            elif round(pushed[0]) >= r:
-                rays.append(_infinite(K, -1.0))
-            else:
-                rays.append(solve(sample, round(pushed[0]), pushed[1:])[0])
-    if few:
-        rays.append(_infinite(K, 1.0))
-    if rest_few:
-        rays.append(_infinite(K, -1.0))
-    around = np.unique(np.stack(rays[1:]), axis=0)
-    if contains(around, center):  # as a rule: one ray less to screen by
-        return around
-    return np.unique(np.stack(rays), axis=0)
+
+    center: np.ndarray
+    factor: np.ndarray
+    beside: float = 0.0
+
+    def contains(self, ray: np.ndarray) -> bool:
+        """Whether a point is inside, up to 1e-13 of each component's reach."""
+        if not ray[0] > 0.0:
+            return False
+        move = self._move(ray)
+        reach = np.maximum(np.abs(self.center[1:]), np.sqrt((self.factor**2).sum(axis=0)))
+        if np.any((reach == 0.0) & (move != 0.0)):
+            return False
+        used = reach > 0.0
+        scaled = self.factor[:, used] / reach[used]
+        z = np.linalg.lstsq(scaled.T, move[used] / reach[used], rcond=1e-15)[0]
+        z /= max(1.0, float(np.linalg.norm(z)))
+        rest = scaled.T @ z - move[used] / reach[used]
+        return bool(np.abs(rest).max(initial=0.0) <= _RESIDUAL)
+
+    def thresholds(self, lam: np.ndarray) -> np.ndarray:
+        """The threshold that is likeliest inside at a λ; shape (1,)."""
+        move = self.center[0] * lam - self.center[1:-1]
+        covariance = self.factor.T @ self.factor
+        scale = np.sqrt(np.diag(covariance))
+        scale[scale == 0.0] = 1.0
+        covariance /= np.outer(scale, scale)
+        pull = np.linalg.lstsq(covariance[:-1, :-1], move / scale[:-1], rcond=1e-15)[0]
+        mu = self.center[-1] - scale[-1] * float(covariance[-1, :-1] @ pull)
+        return np.array([mu / self.center[0]])
+
+    def lam_range(self) -> np.ndarray:
+        """With one control, its least and largest multiplier; shape (2,)."""
+        half = float(np.linalg.norm(self.factor[:, 0]))
+        return np.maximum(0.0, self.center[1] + np.array([-half, half])) / self.center[0]
+
+    def width(self) -> float:
+        """How near to any threshold inside, in the target's units, all weights stay open."""
+        return self.beside / float(self.center[0])
+
+    def unscaled(self, scaling: np.ndarray) -> Ellipsoid:
+        """The region whose forms on raw scores are these on scores times 2^-scaling."""
+        center, factor = self.center.copy(), self.factor.copy()
+        center[:-1] = np.ldexp(center[:-1], -scaling)
+        factor[:, :-1] = np.ldexp(factor[:, :-1], -scaling[1:])
+        return replace(self, center=center, factor=factor)
+
+    def _move(self, ray: np.ndarray) -> np.ndarray:
+        """(λ, −μ) − the center's, in the center's units."""
+        move = self.center[0] * (ray[1:] / ray[0]) - self.center[1:]
+        move[-1] = -move[-1]
+        return move
 
 
-def widened_rays(
-    rays: np.ndarray, sample: np.ndarray, share: float, ray: np.ndarray, spread: float
-) -> np.ndarray:
-    """Add to a region that failed the point its reduced problem ended in, and room around it.
+@dataclass(frozen=True, slots=True)
+class Cone:
+    """Non-negative combinations of rays.
 
-    Room means the sample's thresholds of that point's combined score at k pushed both ways.
+    Attributes
+    ----------
+    rays : ndarray of float64, shape (m, K + 2)
     """
-    r = sample.shape[1]
-    combined = ray[:-1] @ sample
-    ordered = np.sort(combined)[::-1]
-    k = share * r
-    push = spread * math.sqrt(max(k * (1.0 - share), _FEW)) + _FEW
-    more = [ray]
-    K = len(ray) - 2
-    for position, infinity in ((k - push, 1.0), (k + push, -1.0)):
-        if 1 <= position <= r:
-            more.append(np.concatenate((ray[:-1], [ordered[int(position) - 1]])))
-        else:
-            more.append(_infinite(K, infinity))
-    return np.unique(np.vstack((rays, more)), axis=0)
+
+    rays: np.ndarray
+
+    def contains(self, ray: np.ndarray) -> bool:
+        """Whether a ray is inside, up to 1e-13 of each component's largest value."""
+        from scipy.optimize import nnls
+
+        reach = np.abs(self.rays).max(axis=0)
+        if np.any((reach == 0.0) & (ray != 0.0)):
+            return False
+        used = reach > 0.0
+        matrix = (self.rays[:, used] / reach[used]).T
+        wanted = ray[used] / reach[used]
+        weight = np.abs(wanted).max()
+        if weight == 0.0:
+            return False
+        combination, _ = nnls(matrix, wanted / weight)
+        # Rays have entries up to 1 in these units: measured against the combination's mass.
+        residual = np.abs(matrix @ combination - wanted / weight).max()
+        return bool(residual <= _RESIDUAL * max(combination.sum(), 1e-300))
+
+    def thresholds(self, lam: np.ndarray) -> np.ndarray:  # noqa: ARG002
+        """Thresholds of its finite rays; shape (any,)."""
+        finite = self.rays[self.rays[:, 0] > 0.0]
+        return np.asarray(finite[:, -1] / finite[:, 0])
+
+    def lam_range(self) -> np.ndarray:
+        """With one control, its least and largest finite multiplier; shape (2,) or (0,)."""
+        finite = self.rays[self.rays[:, 0] > 0.0]
+        if len(finite) == 0:
+            return np.empty(0)
+        lam = finite[:, 1] / finite[:, 0]
+        return np.array([lam.min(), lam.max()])
+
+    def width(self) -> float:
+        """0: no weight is open for its nearness alone."""
+        return 0.0
+
+    def unscaled(self, scaling: np.ndarray) -> Cone:
+        """The region whose forms on raw scores are these on scores times 2^-scaling."""
+        rays = self.rays.copy()
+        rays[:, :-1] = np.ldexp(rays[:, :-1], -scaling)
+        return Cone(rays)
 
 
-def reach_of(rays: np.ndarray) -> np.ndarray:
-    """With one control, the least and the largest finite λ of a region; empty otherwise."""
-    finite = rays[rays[:, 0] > 0.0]
-    if rays.shape[1] != 3 or len(finite) == 0:
-        return np.empty(0)
-    lam = finite[:, 1] / finite[:, 0]
-    return np.array([lam.min(), lam.max()])
+Region: TypeAlias = Ellipsoid | Cone
 
 
-def contains(rays: np.ndarray, ray: np.ndarray) -> bool:
-    """Whether a ray is a non-negative combination of the region's rays.
-
-    The residual allowed is 1e-13 of each component's largest value among the rays, which the
-    screening's margin covers.
-    """
-    from scipy.optimize import nnls
-
-    reach = np.abs(rays).max(axis=0)
-    if np.any((reach == 0.0) & (ray != 0.0)):
-        return False
-    used = reach > 0.0
-    matrix = (rays[:, used] / reach[used]).T
-    wanted = ray[used] / reach[used]
-    weight = np.abs(wanted).max()
-    if weight == 0.0:
-        return False
-    combination, _ = nnls(matrix, wanted / weight)
-    # Rays have entries up to 1 in these units: measured against the mass of the combination.
-    residual = np.abs(matrix @ combination - wanted / weight).max()
-    return bool(residual <= _RESIDUAL * max(combination.sum(), 1e-300))
-
-
-def _infinite(K: int, sign: float) -> np.ndarray:
+def infinite_ray(K: int, sign: float) -> np.ndarray:
+    """The ray μ = ±∞ of K controls."""
     ray = np.zeros(K + 2)
-    ray[-1] = sign
+    ray[-1] = math.copysign(1.0, sign)
     return ray

@@ -10,13 +10,15 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..kernels.screening import screen_block, screen_pair
+from ..kernels.screening import BLOCK, close_lanes, screen_pair, screen_rows
+from .region import MARGIN, Ellipsoid, Region
 
 __all__ = ["ArrayStore", "Screened", "Store"]
 
-_BLOCK = 1 << 16  # weights a kernel call holds: its rows stay in the L2 cache
-_CHUNK = 16  # most blocks handed to a thread at once
-_SAFE = 1e25  # ray entries within this of 1 can be multiplied in single precision
+_PIECE = 1 << 14  # weights copied for a kernel: their rows stay in the L2 cache
+_CHUNKS = 256  # about so many parts for the threads; never of less or more blocks than these:
+_LEAST, _MOST = 1, 4
+_SAFE = 1e25  # entries within this of 1 can be multiplied in single precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +55,8 @@ class Store(Protocol):
         """Scores at the given flat indices (all when None); float64, shape (1 + K, n)."""
         ...
 
-    def screen(self, rays: np.ndarray, margin: float, mask: np.ndarray | None) -> Screened:
-        """Decide every weight whose side is the same at all rays; one read of the scores.
+    def screen(self, region: Region, mask: np.ndarray | None) -> Screened:
+        """Decide every weight whose side is the same on all of the region; one read of the scores.
 
         `mask` (bool, shape (size,)), where given, becomes True where a weight is kept.
         """
@@ -104,21 +106,22 @@ class ArrayStore:
             row[:] = flat[:] if index is None else flat[index]
         return out
 
-    def screen(self, rays: np.ndarray, margin: float, mask: np.ndarray | None) -> Screened:
+    def screen(self, region: Region, mask: np.ndarray | None) -> Screened:
         """See :meth:`Store.screen`."""
-        dtype: np.dtype[Any] = self._dtype if _fits_range(rays) else np.dtype(np.float64)
-        # Rounding of rays and forms: K + 3 operations; what underflows is below `tiny`.
-        margin = max(margin, (2 * self.controls + 8) * float(np.finfo(dtype).eps))
-        region = _Region(rays, margin, dtype)
-        share = self.size // (4 * self._threads * _BLOCK)  # four chunks a thread, for balance
-        step = _BLOCK * min(max(share, 1), _CHUNK)
+        prepared = _Prepared(region, self.controls, self._dtype)
+        step = BLOCK * min(max(self.size // (_CHUNKS * BLOCK), _LEAST), _MOST)
         starts = range(0, self.size, step)
+        workers = min(self._threads, len(starts))
+        rooms = [_Room(1 + self.controls, min(step, self.size), prepared) for _ in range(workers)]
 
         def run(start: int) -> _Chunk:
-            return self._screen_chunk(start, min(start + step, self.size), region, mask)
+            room = rooms.pop()
+            chunk = self._screen_chunk(start, min(start + step, self.size), prepared, room, mask)
+            rooms.append(room)
+            return chunk
 
-        if self._threads > 1 and len(starts) > 1:
-            with ThreadPoolExecutor(self._threads) as pool:
+        if workers > 1:
+            with ThreadPoolExecutor(workers) as pool:
                 chunks = list(pool.map(run, starts))
         else:
             chunks = [run(start) for start in starts]
@@ -130,8 +133,7 @@ class ArrayStore:
         while chunks:  # from the last, each freed at once: no second copy of the open weights
             chunk = chunks.pop()
             m = n - len(chunk.index)
-            index[m:n] = chunk.index
-            index[m:n] += chunk.start
+            np.add(chunk.index, chunk.start, out=index[m:n])
             scores[:, m:n] = chunk.scores
             n = m
         return Screened(
@@ -142,67 +144,97 @@ class ArrayStore:
             scores=scores,
         )
 
-    def _block(self, j: int, begin: int, n: int, room: np.ndarray) -> np.ndarray:
-        """Weights begin … begin + n of score j: in place where they are of room's dtype."""
-        flat = self._flat[j]
-        if isinstance(flat, np.ndarray) and flat.dtype == room.dtype and flat.dtype.isnative:
-            # A plain array: Numba would compile once more for a memory map.
-            return flat[begin : begin + n].view(np.ndarray)
-        room[:n] = flat[begin : begin + n]
-        return room[:n]
+    def _part(self, j: int, start: int, stop: int) -> np.ndarray:
+        """In place; plain and read-only, so that Numba compiles for one kind of array."""
+        part: np.ndarray = self._flat[j][start:stop].view(np.ndarray)
+        part.flags.writeable = False
+        return part
 
     def _screen_chunk(
-        self, start: int, stop: int, region: _Region, mask: np.ndarray | None
+        self, start: int, stop: int, region: _Prepared, room: _Room, mask: np.ndarray | None
     ) -> _Chunk:
-        shape = (1 + self.controls, min(_BLOCK, stop - start))
-        rows, opened = np.empty(shape, region.dtype), np.empty(shape, region.dtype)
-        work, lanes = np.empty((3, 1024), region.dtype), np.empty((3, 16))
-        index = np.empty(shape[1], dtype=np.int32)
-        states = np.empty(shape[1], dtype=np.uint8) if mask is None else mask.view(np.uint8)
-        kept = 0
-        sums, indices, scores = [], [], []
-        for begin in range(start, stop, _BLOCK):
-            n = min(_BLOCK, stop - begin)
-            sums.append(np.empty((3, shape[0])))
-            state = states[:n] if mask is None else states[begin : begin + n]
-            if region.four is None:
-                for row, flat in zip(rows, self._flat, strict=True):
-                    row[:n] = flat[begin : begin + n]
-                more, found = screen_block(
-                    rows[:, :n], region.rays, region.reach, region.margin, region.tiny,
-                    region.huge, work, lanes, state, sums[-1], index, opened,
+        states = room.state[: stop - start] if mask is None else mask.view(np.uint8)[start:stop]
+        sums = np.empty((-(-(stop - start) // BLOCK), 3, 1 + self.controls))
+        kept = found = 0
+        if region.pair is not None and self._in_place(region.dtype):
+            kept, found = screen_pair(
+                self._part(0, start, stop), self._part(-1, start, stop),
+                *region.pair, region.tiny, region.single,
+                room.lanes, states, sums, room.index, room.opened,
+            )  # fmt: skip
+        else:
+            for begin in range(0, stop - start, _PIECE):
+                end = min(begin + _PIECE, stop - start)
+                for row, flat in zip(room.rows, self._flat, strict=True):
+                    row[: end - begin] = flat[start + begin : start + end]
+                more, new = screen_rows(
+                    room.rows[:, : end - begin], region.rays, region.factor, region.reach,
+                    region.tiny, region.huge, region.single, room.work, room.lanes,
+                    states[begin:end], room.index[found:], room.opened[:, found:],
                 )  # fmt: skip
-            else:
-                block = [self._block(j, begin, n, rows[j]) for j in range(len(rows))]
-                more, found = screen_pair(
-                    block[0], block[-1], region.four, region.four_reach, region.margin,
-                    region.tiny, region.huge, lanes, state, sums[-1], index, opened,
-                )  # fmt: skip
-            kept += more
-            indices.append(index[:found] + np.int32(begin - start))
-            scores.append(opened[:, :found].astype(self._dtype))
+                room.index[found : found + new] += begin
+                kept, found = kept + more, found + new
+                if end % BLOCK == 0 or end == stop - start:
+                    close_lanes(room.lanes, sums[(end - 1) // BLOCK])
         return _Chunk(
-            start, kept, np.stack(sums), np.concatenate(indices), np.concatenate(scores, axis=1)
+            start,
+            kept,
+            sums,
+            room.index[:found].copy(),
+            room.opened[:, :found].astype(self._dtype),
+        )
+
+    def _in_place(self, dtype: np.dtype) -> bool:
+        return all(
+            isinstance(flat, np.ndarray) and flat.dtype == dtype and flat.dtype.isnative
+            for flat in self._flat
         )
 
 
-class _Region:
-    """A region's rays as the kernel takes them."""
+class _Room:
+    """What a thread screens in."""
 
-    def __init__(self, rays: np.ndarray, margin: float, dtype: np.dtype) -> None:
+    def __init__(self, rows: int, n: int, region: _Prepared) -> None:
+        self.rows = np.empty((rows, min(n, _PIECE)), region.dtype)
+        self.opened = np.empty((rows, n + 1), region.dtype)  # touched as far as it is filled
+        self.index = np.empty(n + 1, np.int32)
+        self.state = np.empty(n, np.uint8)
+        self.work = np.empty((4, 512), region.dtype)
+        self.lanes = np.zeros((rows, 3, 16))
+
+
+class _Prepared:
+    """A region as the kernels take it."""
+
+    def __init__(self, region: Region, controls: int, dtype: np.dtype) -> None:
+        oval = isinstance(region, Ellipsoid)
+        if isinstance(region, Ellipsoid):
+            rays, factor, beside = region.center[None, :], region.factor, region.beside
+        else:
+            rays, factor, beside = region.rays, np.empty((0, 0)), 0.0
+        if not (_fits_range(rays) and _fits_range(factor)):
+            dtype = np.dtype(np.float64)
+        eps = float(np.finfo(dtype).eps)
+        # Rounding of rays and forms, K + 3 operations each; what underflows is below `tiny`.
+        margin = max(MARGIN, (4 * controls + 10) * eps)
         self.dtype = dtype
+        self.single = dtype == np.float32
+        self.tiny = dtype.type(1e-37 if self.single else 1e-300)
+        self.huge = dtype.type(1e37 if self.single else 1e300)
+        reach = np.abs(rays).max(axis=0)
+        if oval:
+            reach[1:] += np.abs(factor).sum(axis=0)
+            factor = factor * (1.0 + margin)
+        self.reach = (margin * reach).astype(dtype)
+        self.reach[-1] += self.tiny + dtype.type(beside * (1.0 + margin))
         self.rays = np.ascontiguousarray(rays, dtype=dtype)
-        self.reach = np.abs(self.rays).max(axis=0)
-        self.margin = dtype.type(margin)
-        self.tiny = dtype.type(1e-37 if dtype == np.float32 else 1e-300)
-        self.huge = dtype.type(1e37 if dtype == np.float32 else 1e300)
-        self.four: np.ndarray | None = None
-        m, columns = self.rays.shape
-        if columns <= 3 and m <= 4:  # at most one control: rays padded by the last one
-            self.four = np.zeros((4, 3), dtype)
-            self.four[:, : columns - 1] = self.rays[np.minimum(np.arange(4), m - 1), :-1]
-            self.four[:, 2] = self.rays[np.minimum(np.arange(4), m - 1), -1]
-            self.four_reach = np.abs(self.four).max(axis=0)
+        self.factor = np.ascontiguousarray(factor, dtype=dtype)
+        self.pair: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+        if oval and controls == 1:
+            self.pair = self.rays[0], self.factor, self.reach
+        elif oval and controls == 0:  # the target stands in for a control of weight 0
+            square = np.array([[0, 0], [0, self.factor[0, 0]]], dtype)
+            self.pair = np.insert(self.rays[0], 1, 0.0), square, np.insert(self.reach, 1, 0.0)
 
 
 class _Combined:

@@ -10,13 +10,25 @@ from numba import njit
 __all__ = ["compiled"]
 
 
-def compiled(function: Callable[..., Any]) -> Any:
+def compiled(function: Callable[..., Any] | None = None, *, fastmath: tuple[str, ...] = ()) -> Any:
     """Compile on first use, without the interpreter's lock, cached on disk where that can be.
 
     Where neither the package's folder nor the user's cache can be written, Numba refuses to
     cache: then the kernel is compiled anew in each process.
+
+    Parameters
+    ----------
+    function : callable
+    fastmath : tuple of str
+        LLVM's flags. Never `nnan` or `ninf`, which hide NaN and infinities.
     """
-    try:
-        return njit(nogil=True, error_model="numpy", cache=True)(function)
-    except RuntimeError:  # "cannot cache function …: no locator available"
-        return njit(nogil=True, error_model="numpy")(function)
+
+    def compile_(function: Callable[..., Any]) -> Any:
+        options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+        options["fastmath"] = set(fastmath)
+        try:
+            return njit(cache=True, **options)(function)
+        except RuntimeError:  # "cannot cache function …: no locator available"
+            return njit(**options)(function)
+
+    return compile_ if function is None else compile_(function)

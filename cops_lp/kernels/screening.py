@@ -1,4 +1,10 @@
-"""Kernel of the screening pass: one block of weights against a region of dual points."""
+"""Kernels of the screening pass: weights against a region of dual points.
+
+A region is an ellipsoid (what Newton's estimate gives) or a cone of rays (which can reach
+infinity). Scores are walked in tiles that stay in the L1 cache: a tile is decided, what is kept
+of it summed, what is open gathered, before the next is read, so that memory is read once and
+the arithmetic hides behind it.
+"""
 
 from __future__ import annotations
 
@@ -6,83 +12,146 @@ import numpy as np
 
 from ._jit import compiled
 
-__all__ = ["screen_block", "screen_pair"]
+__all__ = ["BLOCK", "close_lanes", "screen_pair", "screen_rows"]
 
-_TILE = 1024  # weights whose forms stay in the L1 cache
+BLOCK = 1 << 16
+"""Weights whose sums are one entry. Fixed: which weights are summed together decides the bits."""
+
+_TILE = 512
 _LANES = 16
+_GROUP = 16  # words of 8 states looked at together
+_ONES = np.uint64(0x0101010101010101)
+_TWOS = np.uint64(0x0202020202020202)
+_COUNT = np.uint64(56)
+_LARGEST = np.float32(3e38)
+
+# No `nnan`, no `ninf`: NaN and infinities must end up open. Every order of these sums is
+# covered by the margin.
+_ANY_ORDER = ("reassoc", "contract", "nsz")
+_CONTRACT = ("contract", "nsz")
 
 
-@compiled
-def _classify(scores, rays, reach, margin, tiny, huge, low, high, form, state):
-    """state[i] = 1 kept, 0 dropped, 2 open; see :func:`screen_block`."""
-    rows, n = scores.shape
-    for start in range(0, n, _TILE):
-        m = min(_TILE, n - start)
-        for r in range(rays.shape[0]):
-            for i in range(m):
-                form[i] = -rays[r, rows]
-            for j in range(rows):
-                weight = rays[r, j]
-                row = scores[j, start : start + m]
-                for i in range(m):
-                    form[i] += weight * row[i]
-            if r == 0:
-                for i in range(m):
-                    low[i] = form[i]
-                    high[i] = form[i]
-            else:
-                for i in range(m):
-                    low[i] = min(low[i], form[i])
-                    high[i] = max(high[i], form[i])
-        for i in range(m):
-            form[i] = reach[rows] + tiny
-        for j in range(rows):
-            weight = reach[j]
-            row = scores[j, start : start + m]
-            for i in range(m):
-                form[i] += weight * abs(row[i])
-        out = state[start : start + m]
-        for i in range(m):
-            # Written so that NaN, infinity and what may overflow end up open.
-            room = margin * form[i] + tiny
-            sound = form[i] < huge
-            kept = sound & (low[i] > room)
-            dropped = sound & (high[i] < -room)
-            out[i] = 1 if kept else (0 if dropped else 2)
-
-
-@compiled
-def _classify_four(c, a, rays, reach, margin, tiny, huge, state):
-    """The same for at most one control and four rays, in one loop and in registers."""
-    r0, r1, r2, r3 = rays[0], rays[1], rays[2], rays[3]
-    c0, a0, m0 = r0[0], r0[1], r0[2]
-    c1, a1, m1 = r1[0], r1[1], r1[2]
-    c2, a2, m2 = r2[0], r2[1], r2[2]
-    c3, a3, m3 = r3[0], r3[1], r3[2]
-    c_reach, a_reach, m_reach = reach[0], reach[1], reach[2] + tiny
+@compiled(fastmath=_CONTRACT)
+def _classify_pair(c, a, center, factor, reach, tiny, state):
+    """state[i] = 1 kept, 0 dropped, 2 open; see :func:`screen_pair`."""
+    alpha, lam, mu = center[0], center[1], center[2]
+    f00, f01, rest = factor[0, 0], factor[0, 1], factor[1, 1] * factor[1, 1] + tiny
+    c_reach, a_reach, m_reach = reach[0], reach[1], reach[2]
     for i in range(len(c)):
         x, y = c[i], a[i]
-        f0 = c0 * x + a0 * y - m0
-        f1 = c1 * x + a1 * y - m1
-        f2 = c2 * x + a2 * y - m2
-        f3 = c3 * x + a3 * y - m3
-        size = c_reach * abs(x) + a_reach * abs(y) + m_reach
-        room = margin * size + tiny
-        sound = size < huge
-        kept = sound & (f0 > room) & (f1 > room) & (f2 > room) & (f3 > room)
-        dropped = sound & (f0 < -room) & (f1 < -room) & (f2 < -room) & (f3 < -room)
+        form = alpha * x + (lam * y - mu)
+        room = c_reach * abs(x) + (a_reach * abs(y) + m_reach)
+        g = f00 * y + f01
+        beyond = abs(form) - room
+        decided = (beyond > 0) & (beyond * beyond > g * g + rest)
+        state[i] = (1 if form > 0 else 0) if decided else 2
+
+
+@compiled(fastmath=_CONTRACT)
+def _classify_ellipsoid(scores, center, factor, reach, tiny, work, state):
+    """The same for any number of controls; work, shape (4, at least n), in scores' dtype."""
+    rows, n = scores.shape
+    form, room, square, g = work[0, :n], work[1, :n], work[2, :n], work[3, :n]
+    target = scores[0]
+    for i in range(n):
+        form[i] = center[0] * target[i] - center[rows]
+        room[i] = reach[0] * abs(target[i]) + reach[rows]
+    last = factor[rows - 1, rows - 1]
+    for i in range(n):
+        square[i] = last * last + tiny
+    for j in range(1, rows):
+        row = scores[j]
+        weight, size = center[j], reach[j]
+        for i in range(n):
+            form[i] += weight * row[i]
+            room[i] += size * abs(row[i])
+    for t in range(rows - 1):
+        one, two = factor[t, t], factor[t, rows - 1]
+        row = scores[1 + t]
+        for i in range(n):
+            g[i] = one * row[i] + two
+        j = t + 1
+        while j + 1 < rows - 1:  # two rows at a time: half the loads and stores of g
+            one, two = factor[t, j], factor[t, j + 1]
+            row, other = scores[1 + j], scores[2 + j]
+            for i in range(n):
+                g[i] += one * row[i] + two * other[i]
+            j += 2
+        if j < rows - 1:
+            one = factor[t, j]
+            row = scores[1 + j]
+            for i in range(n):
+                g[i] += one * row[i]
+        for i in range(n):
+            square[i] += g[i] * g[i]
+    for i in range(n):
+        beyond = abs(form[i]) - room[i]
+        decided = (beyond > 0) & (beyond * beyond > square[i])
+        state[i] = (1 if form[i] > 0 else 0) if decided else 2
+
+
+@compiled(fastmath=_CONTRACT)
+def _classify_cone(scores, rays, reach, huge, work, state):
+    """The same for a cone of rays."""
+    rows, n = scores.shape
+    low, high, form = work[0, :n], work[1, :n], work[2, :n]
+    for r in range(rays.shape[0]):
+        for i in range(n):
+            form[i] = -rays[r, rows]
+        for j in range(rows):
+            weight = rays[r, j]
+            row = scores[j]
+            for i in range(n):
+                form[i] += weight * row[i]
+        if r == 0:
+            for i in range(n):
+                low[i] = form[i]
+                high[i] = form[i]
+        else:
+            for i in range(n):
+                low[i] = min(low[i], form[i])
+                high[i] = max(high[i], form[i])
+    for i in range(n):
+        form[i] = reach[rows]
+    for j in range(rows):
+        weight = reach[j]
+        row = scores[j]
+        for i in range(n):
+            form[i] += weight * abs(row[i])
+    for i in range(n):
+        # Written so that NaN, infinity and what may overflow end up open.
+        room = form[i]
+        sound = room < huge
+        kept = sound & (low[i] > room)
+        dropped = sound & (high[i] < -room)
         state[i] = 1 if kept else (0 if dropped else 2)
 
 
+@compiled(fastmath=_ANY_ORDER)
+def _sum_single(row, state):
+    """Sum of a tile's kept weights; exact but for values 2^20 times smaller than others."""
+    total = 0.0
+    for i in range(len(row)):
+        total += row[i] if state[i] == 1 else 0.0
+    return total
+
+
+@compiled(fastmath=_ANY_ORDER)
+def _size_single(row, state):
+    """Sum of their absolute values, good to six digits: it scales tolerances."""
+    total = np.float32(0.0)
+    for i in range(len(row)):
+        total += abs(row[i]) if state[i] == 1 else np.float32(0.0)
+    return total
+
+
 @compiled
-def _sum_kept(row, state, sums, errors, sizes):
-    """Sum over the kept weights, its rounding error, and the sum of absolute values.
+def _sum_double(row, state, sums, errors, sizes):
+    """Add a tile's kept weights to sixteen sums side by side, with their rounding errors.
 
     A floor multiplied by a large λ needs more than float64 here (Ogita, Rump, Oishi 2005:
-    Sum2). Sixteen sums side by side, which the compiler turns into vector instructions.
+    Sum2).
     """
-    for j in range(_LANES):
-        sums[j] = errors[j] = sizes[j] = 0.0
     n = len(state)
     whole = n - n % _LANES
     for i in range(0, whole, _LANES):
@@ -102,64 +171,108 @@ def _sum_kept(row, state, sums, errors, sizes):
         errors[0] += (h - (s - t)) + (x - t)
         sums[0] = s
         sizes[0] += abs(x)
-    total = error = size = 0.0
-    for j in range(_LANES):
-        h = total
-        total = h + sums[j]
-        t = total - h
-        error += (h - (total - t)) + (sums[j] - t) + errors[j]
-        size += sizes[j]
-    return total, error, size
 
 
 @compiled
-def _gather(scores, state, index, opened):
-    """Copy the open weights to `index` and `opened`; their state becomes 0. Returns how many."""
+def _add_tile(row, state, single, lanes):
+    """Add a tile's kept weights to a score's lanes, shape (3, 16): sums, errors, sizes."""
+    if not single:
+        _sum_double(row, state, lanes[0], lanes[1], lanes[2])
+        return
+    x = _sum_single(row, state)
+    size = np.float64(_size_single(row, state))
+    if not size < _LARGEST:  # beyond single precision; so may be nothing but these
+        size = 0.0
+        for i in range(len(row)):
+            size += abs(np.float64(row[i])) if state[i] == 1 else 0.0
+    h = lanes[0, 0]
+    s = h + x
+    t = s - h
+    lanes[1, 0] += (h - (s - t)) + (x - t)
+    lanes[0, 0] = s
+    lanes[2, 0] += size
+
+
+@compiled
+def close_lanes(lanes, sums):
+    """Lanes, shape (1 + K, 3, 16), into `sums`, shape (3, 1 + K); clears them.
+
+    Each score's sum, that sum's rounding error, and the sum of its absolute values.
+    """
+    for j in range(sums.shape[1]):
+        total = error = size = 0.0
+        for lane in range(_LANES):
+            h = total
+            total = h + lanes[j, 0, lane]
+            t = total - h
+            error += (h - (total - t)) + (lanes[j, 0, lane] - t) + lanes[j, 1, lane]
+            size += lanes[j, 2, lane]
+        lanes[j] = 0.0
+        sums[0, j], sums[1, j], sums[2, j] = total, error, size
+
+
+@compiled
+def _find_open(state, start, index, found):
+    """Write the open weights' positions from index[found] on; their state becomes 0.
+
+    Returns (kept, found), the latter with the new ones.
+    """
     n = len(state)
-    found = 0
-    for start in range(0, n, _LANES):
-        seen = np.uint8(2)
-        if start + _LANES <= n:
-            seen = np.uint8(0)
-            for i in range(_LANES):  # a fixed count: one vector instruction
-                seen |= state[start + i]
-        if seen & 2:
-            for i in range(start, min(start + _LANES, n)):
-                if state[i] == 2:
-                    state[i] = 0
-                    index[found] = i
-                    for j in range(scores.shape[0]):
-                        opened[j, found] = scores[j, i]
-                    found += 1
-    return found
+    whole = n - n % (8 * _GROUP)
+    words = state[:whole].view(np.uint64)
+    kept = 0
+    for first in range(0, len(words), _GROUP):
+        seen = count = np.uint64(0)
+        for j in range(_GROUP):  # a fixed count: vector instructions; at most 128 in a byte
+            seen |= words[first + j]
+            count += words[first + j] & _ONES
+        kept += np.int64((count * _ONES) >> _COUNT)
+        if seen & _TWOS:
+            for j in range(first, first + _GROUP):
+                word = words[j]
+                if word & _TWOS:
+                    words[j] = word & _ONES
+                    for q in range(8):  # without branches
+                        index[found] = start + 8 * j + q
+                        found += np.int64((word >> np.uint64(8 * q + 1)) & np.uint64(1))
+    for i in range(whole, n):
+        if state[i] == 2:
+            state[i] = 0
+            index[found] = start + i
+            found += 1
+        else:
+            kept += state[i]
+    return kept, found
 
 
 @compiled
-def screen_block(scores, rays, reach, margin, tiny, huge, work, lanes, state, sums, index, opened):
-    """Decide a block's weights by the sign of s − μ at every ray of the region.
+def screen_pair(c, a, center, factor, reach, tiny, single, lanes, state, sums, index, opened):
+    """Decide weights by an ellipsoid of dual points, for at most one control.
 
     Parameters
     ----------
-    scores : float32 or float64, shape (1 + K, n)
-        The block's target and controls; not necessarily finite. The other arrays but
-        `lanes` and `sums` have its dtype.
-    rays : shape (m, K + 2)
-        Rows (α, λ_1 … λ_K, μ) of the cone; the sign of α c_i + λ·A_i − μ counts.
-    reach : shape (K + 2,)
-        Largest absolute value of each column of `rays`.
-    margin, tiny, huge : float
-        |form| ≤ margin · size + tiny leaves i open, size = reach · |scores_i, 1|: rounding and
-        underflow. So does size ≥ huge: overflow.
-    work : shape (3, at least 1024)
-    lanes : float64, shape (3, 16)
-    state : uint8, shape (n,), filled
+    c, a : float32 or float64, shape (n,), read-only
+        Target and control, read in place; without a control the target again. Not
+        necessarily finite.
+    center : shape (3,)
+        (α, λ, μ): the sign of α c + λ a − μ counts.
+    factor : shape (2, 2)
+        Upper triangular; over the ellipsoid the form varies by |factor · (a, 1)|.
+    reach : shape (3,)
+        Of (|c|, |a|, 1): what rounding may change.
+    tiny : float
+        Added to squares, against underflow.
+    single : bool
+        Whether the scores are float32.
+    lanes : float64, shape (1 + K, 3, 16), zeros; zeros again afterwards
+    state : uint8, shape (n,), contiguous, filled
         1 where kept, else 0.
-    sums : float64, shape (3, 1 + K), filled
-        Over the kept weights: each score's sum, that sum's rounding error, and the sum of its
-        absolute values.
-    index : int32, shape (n,), filled
-        Positions of the open weights in the block, ascending.
-    opened : shape (1 + K, n), filled
+    sums : float64, shape (⌈n / BLOCK⌉, 3, 1 + K), filled
+        For each block, over the kept weights: each score's sum, that sum's rounding error, and
+        the sum of its absolute values.
+    index : int32, shape (at least n + 1,), filled
+        Positions of the open weights, ascending.
+    opened : shape (1 + K, at least n), filled
         Their scores.
 
     Returns
@@ -168,63 +281,76 @@ def screen_block(scores, rays, reach, margin, tiny, huge, work, lanes, state, su
 
     Notes
     -----
-    O(m K n), every loop without branches over one row at a time, so that the compiler
-    vectorizes it. Sums are those of a fixed order: the same bits wherever the block runs.
+    O(n). Sums are those of a fixed order: the same bits wherever the kernel runs.
     """
-    _classify(scores, rays, reach, margin, tiny, huge, work[0], work[1], work[2], state)
-    kept = 0
-    for i in range(len(state)):
-        kept += state[i] == 1
-    for j in range(scores.shape[0]):
-        sums[0, j], sums[1, j], sums[2, j] = _sum_kept(
-            scores[j], state, lanes[0], lanes[1], lanes[2]
-        )
-    return kept, _gather(scores, state, index, opened)
+    n = len(c)
+    pair = sums.shape[2] == 2
+    kept = found = 0
+    for block in range(sums.shape[0]):
+        stop = min(n, (block + 1) * BLOCK)
+        for start in range(block * BLOCK, stop, _TILE):
+            end = min(start + _TILE, stop)
+            x, y, decided = c[start:end], a[start:end], state[start:end]
+            _classify_pair(x, y, center, factor, reach, tiny, decided)
+            _add_tile(x, decided, single, lanes[0])
+            if pair:
+                _add_tile(y, decided, single, lanes[1])
+            before = found
+            more, found = _find_open(decided, start, index, found)
+            kept += more
+            for q in range(before, found):
+                opened[0, q] = c[index[q]]
+                if pair:
+                    opened[1, q] = a[index[q]]
+        close_lanes(lanes, sums[block])
+    return kept, found
 
 
 @compiled
-def screen_pair(c, a, rays, reach, margin, tiny, huge, lanes, state, sums, index, opened):
-    """Decide a block's weights as :func:`screen_block` does, for at most one control and four rays.
+def screen_rows(scores, rays, factor, reach, tiny, huge, single, work, lanes, state, index, opened):
+    """Decide weights by an ellipsoid or a cone, for any number of controls.
 
     Parameters
     ----------
-    c, a : float32 or float64, shape (n,)
-        Target and control, read in place; without a control the target again.
-    rays : shape (4, 3)
-        Rows (α, λ, μ); λ = 0 without a control.
-    reach : shape (3,)
-    margin, tiny, huge, lanes, state, index
-        As there.
-    sums : float64, shape (3, 1 + K), filled
-    opened : shape (1 + K, n), filled
+    scores : float32 or float64, shape (1 + K, n)
+        n a multiple of the tile, but for the last part of a block.
+    rays : shape (m, K + 2)
+        Rows (α, λ_1 … λ_K, μ): the ellipsoid's center, or the rays that span a cone.
+    factor : shape (K + 1, K + 1), or (0, 0) for a cone
+        Upper triangular; rows and columns in the order A_1 … A_K, 1.
+    reach : shape (K + 2,)
+        Of (|c|, |A_1| … |A_K|, 1): what rounding may change at any point of the region.
+    huge : float
+        Forms as large as this may have overflowed: such weights are open.
+    work : shape (4, at least 512), of the scores' dtype
+    lanes : float64, shape (1 + K, 3, 16)
+        Sums so far; :func:`close_lanes` reads them at the end of a block.
+    tiny, single, state, index, opened
+        As in :func:`screen_pair`.
 
     Returns
     -------
     kept, open : int
+
+    Notes
+    -----
+    O(n K^2) for an ellipsoid, O(m K n) for a cone.
     """
-    _classify_four(c, a, rays, reach, margin, tiny, huge, state)
-    kept = 0
-    for i in range(len(state)):
-        kept += state[i] == 1
-    sums[0, 0], sums[1, 0], sums[2, 0] = _sum_kept(c, state, lanes[0], lanes[1], lanes[2])
-    pair = sums.shape[1] == 2
-    if pair:
-        sums[0, 1], sums[1, 1], sums[2, 1] = _sum_kept(a, state, lanes[0], lanes[1], lanes[2])
-    n = len(state)
-    found = 0
-    for start in range(0, n, _LANES):
-        seen = np.uint8(2)
-        if start + _LANES <= n:
-            seen = np.uint8(0)
-            for i in range(_LANES):
-                seen |= state[start + i]
-        if seen & 2:
-            for i in range(start, min(start + _LANES, n)):
-                if state[i] == 2:
-                    state[i] = 0
-                    index[found] = i
-                    opened[0, found] = c[i]
-                    if pair:
-                        opened[1, found] = a[i]
-                    found += 1
+    rows, n = scores.shape
+    kept = found = 0
+    for start in range(0, n, _TILE):
+        end = min(start + _TILE, n)
+        part, decided = scores[:, start:end], state[start:end]
+        if factor.shape[0] == 0:
+            _classify_cone(part, rays, reach, huge, work, decided)
+        else:
+            _classify_ellipsoid(part, rays[0], factor, reach, tiny, work, decided)
+        for j in range(rows):
+            _add_tile(part[j], decided, single, lanes[j])
+        before = found
+        more, found = _find_open(decided, start, index, found)
+        kept += more
+        for j in range(rows):
+            for q in range(before, found):
+                opened[j, q] = scores[j, index[q]]
     return kept, found

@@ -1,0 +1,87 @@
+"""The first region to screen by: from order statistics, or by Newton's method."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .exact import solve_exact
+from .newton import estimate_region
+from .region import Ellipsoid
+from .several import Search
+
+__all__ = ["guess_region"]
+
+_FIRST = 1024  # weights solved exactly to start from
+_KEPT = 96  # of which at least so many on either side of the threshold
+_SPREAD = 3.3  # standard deviations of a rank: missed one time in a thousand
+_FEW = 16
+
+
+def guess_region(
+    sample: np.ndarray,
+    k: float,
+    floors: np.ndarray,
+    start: np.ndarray | None,
+    exact: bool,
+    beside: float,
+) -> Ellipsoid | None:
+    """Ellipsoid that very likely holds the dual optimum; None where that can't be told.
+
+    Parameters
+    ----------
+    sample : ndarray of float64, shape (1 + K, r)
+        Scores of about 1 at most. Contiguous rows.
+    k : float
+    floors : ndarray of float64, shape (K,)
+        Both scaled to the sample.
+    start : ndarray of float64, shape (K + 2,), or None
+        Ray of a point that is known to be near.
+    exact : bool
+        Whether the sample is all there is.
+    beside : float
+        How many of its weights on either side of the optimum's threshold to leave open in any
+        case.
+    """
+    r = sample.shape[1]
+    few = min(k, r - k)
+    if few < _FEW:
+        return None
+    if len(floors) == 0:
+        return _interval(sample[0], k, exact)
+    if start is not None:
+        return estimate_region(sample, k, floors, start, r / 4, exact, beside)
+    count = min(r, max(_FIRST, int(_KEPT * r / few)))
+    part = np.ascontiguousarray(sample[:, :: r // count])
+    share = part.shape[1] / r
+    ray = _solve(part, round(k * share), floors * share)
+    rough = 3.0 * math.sqrt(few * (1.0 / share - 1.0)) + 1.0 / share
+    return estimate_region(sample, k, floors, ray, rough, exact, beside)
+
+
+def _solve(scores: np.ndarray, k: int, floors: np.ndarray) -> np.ndarray:
+    """Ray of the dual optimum, at infinity where there is none."""
+    ray = np.zeros(len(scores) + 1)
+    if not 0 < k < scores.shape[1]:
+        return ray
+    parts = np.stack((floors, np.zeros(len(floors))), axis=1)
+    if len(floors) > 1:
+        return Search(scores).dual_ray(k, parts)[0]
+    vertex = solve_exact(scores, k, parts)
+    if vertex.feasible:
+        ray[0], ray[1:-1], ray[-1] = 1.0, vertex.multipliers, sum(vertex.threshold)
+    return ray
+
+
+def _interval(c: np.ndarray, k: float, exact: bool) -> Ellipsoid | None:
+    """Thresholds between two order statistics, which ties don't disturb."""
+    r = len(c)
+    push = 1.0 if exact else _SPREAD * math.sqrt(k * (1.0 - k / r)) + 2.0
+    first, last = math.floor(k - push), math.ceil(k + push)
+    if first < 1 or last > r:
+        return None
+    ends = np.partition(c, (r - last, r - first))[[r - last, r - first]]
+    center, half = 0.5 * float(ends[0] + ends[1]), 0.5 * float(ends[1] - ends[0])
+    unit = 2.0 ** -math.frexp(max(half, 1e-9 * abs(center), 1e-290))[1]
+    return Ellipsoid(np.array([1.0, center]) * unit, np.array([[half * unit]]))

@@ -1,0 +1,118 @@
+"""The weights nearest to the threshold, to swap where a rounding misses a floor.
+
+Which they are depends on the optimum alone, never on what happened to be open: a region that is
+wider by a known width leaves everything within that width open, and where that is not enough
+the scores are read once more.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from .region import Ellipsoid
+from .stores import Store
+
+__all__ = ["NEAREST", "Candidates", "nearest_weights"]
+
+NEAREST = 64
+"""Weights on either side of the threshold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """All weights within `width` of the threshold, and others.
+
+    `index`, shape (n,), ascending, or None where it is all weights; `scores`, shape (1 + K, n).
+    """
+
+    index: np.ndarray | None
+    scores: np.ndarray
+    width: float
+
+
+def nearest_weights(
+    store: Store,
+    candidates: Candidates,
+    multipliers: np.ndarray,
+    threshold: float,
+    mask: np.ndarray,
+    fractional: np.ndarray,
+    count: int,
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Weights nearest to the threshold, NEAREST with x = 1 and as many with x < 1.
+
+    Parameters
+    ----------
+    store : Store
+    candidates : Candidates
+    multipliers, threshold
+        The optimum's.
+    mask : ndarray of bool, shape (d,)
+        Where x = 1; anything where x is fractional.
+    fractional : ndarray of int64
+    count : int
+        How many weights have x = 1.
+
+    Returns
+    -------
+    index : ndarray of int64
+        Ascending.
+    scores : ndarray of float64, shape (1 + K, len(index))
+    passes : int
+        How often the store was read.
+
+    Notes
+    -----
+    O(nK) for n candidates; O(dK) a pass.
+    """
+    passes = 0
+    while True:
+        index = candidates.index
+        scores = candidates.scores
+        r = scores[0].astype(np.float64)
+        for weight, row in zip(multipliers, scores[1:], strict=True):
+            r += np.multiply(row, weight, dtype=np.float64)
+        distance = np.abs(r - threshold)
+        kept = (mask if index is None else mask[index]).copy()
+        if index is None:
+            kept[fractional] = False
+        else:
+            kept[np.searchsorted(index, fractional)] = False
+        chosen = []
+        reached = 0.0
+        for side, total in (
+            (np.flatnonzero(kept), count),
+            (np.flatnonzero(~kept), store.size - count),
+        ):
+            order = side[np.argsort(distance[side], kind="stable")][: NEAREST + 1]
+            chosen.append(order[:NEAREST])
+            if len(order) > NEAREST:  # what ties with the last one must be there too
+                reached = max(reached, float(distance[order[-1]]))
+            elif len(order) < total:
+                reached = math.inf
+        if index is None or reached <= candidates.width:
+            near = np.sort(np.concatenate(chosen))
+            found = scores[:, near].astype(np.float64)
+            return near if index is None else index[near], found, passes
+        passes += 1
+        within = np.sort(distance)
+        enough = float(within[min(4 * NEAREST, len(within) - 1)])
+        candidates = _read(store, multipliers, threshold, max(enough, 4.0 * candidates.width))
+
+
+def _read(store: Store, multipliers: np.ndarray, threshold: float, width: float) -> Candidates:
+    """Everything within a width of the threshold; all weights where that can't be told."""
+    K = len(multipliers)
+    unit = 2.0 ** -math.frexp(width)[1] if 0.0 < width < math.inf else 0.0
+    center = np.concatenate(([1.0], multipliers, [threshold])) * unit
+    if unit == 0.0 or not np.isfinite(center).all():
+        return Candidates(None, store.gather(None), math.inf)
+    factor = np.zeros((K + 1, K + 1))
+    factor[K, K] = width * unit
+    screened = store.screen(Ellipsoid(center, factor), None)
+    if len(screened.index) == store.size:
+        return Candidates(None, screened.scores, math.inf)
+    return Candidates(screened.index, screened.scores, width)
