@@ -26,7 +26,7 @@ __all__ = ["NotFiniteError", "Relaxation", "best_sum", "solve_relaxation"]
 
 _DIRECT = (1 << 14, 1 << 10, 1 << 10)  # weights, by K, up to which nothing is guessed
 _WHOLE = 1 << 15  # weights up to which the sample is all of them
-_WHOLE_NEAR = 1 << 20  # the same where a point near the optimum is known
+_WHOLE_NEAR = 1 << 16  # the same where a point near the optimum is known
 _SMALL = 1 << 16  # weights up to which, where no region can be guessed, all are solved
 _SAMPLE = (1 << 12, 1 << 18)  # least and most weights sampled at first
 _SHRINK = 2  # open weights are a problem to guess for when fewer by this factor

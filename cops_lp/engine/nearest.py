@@ -87,7 +87,7 @@ def nearest_weights(
             (np.flatnonzero(kept), count),
             (np.flatnonzero(~kept), store.size - count),
         ):
-            order = side[np.argsort(distance[side], kind="stable")][: NEAREST + 1]
+            order = _first(distance, side, NEAREST + 1)
             chosen.append(order[:NEAREST])
             if len(order) > NEAREST:  # what ties with the last one must be there too
                 reached = max(reached, float(distance[order[-1]]))
@@ -98,9 +98,18 @@ def nearest_weights(
             found = scores[:, near].astype(np.float64)
             return near if index is None else index[near], found, passes
         passes += 1
-        within = np.sort(distance)
-        enough = float(within[min(4 * NEAREST, len(within) - 1)])
+        rank = min(4 * NEAREST, len(distance) - 1)
+        enough = float(np.partition(distance, rank)[rank]) if len(distance) else 0.0
         candidates = _read(store, multipliers, threshold, max(enough, 4.0 * candidates.width))
+
+
+def _first(distance: np.ndarray, side: np.ndarray, count: int) -> np.ndarray:
+    """The `count` nearest of some weights, nearest first, ties by index."""
+    part = distance[side]
+    if len(side) > count:
+        inside = part <= np.partition(part, count - 1)[count - 1]
+        side, part = side[inside], part[inside]
+    return side[np.argsort(part, kind="stable")][:count]
 
 
 def _read(store: Store, multipliers: np.ndarray, threshold: float, width: float) -> Candidates:

@@ -79,12 +79,14 @@ def estimate_region(
     size = min(max(2.0 * rough, goal), n / 2)
     r = np.empty(n)
     best: _State | None = None
+    window, count = 0.0, 0
     for _ in range(_STEPS):
         kernel.reduced(scores, y, r)
-        window = _width(r, size)
+        # The density at the threshold hardly changes from one step to the next.
+        window = window * size / count if count else _width(r, size)
         held, moments = np.empty(K + 1), np.empty((K + 1, K + 1))
         count = kernel.tally(scores, r, window, held, moments)
-        if not window > 0.0 or count > 4 * size + 64:
+        if not window > 0.0 or not 0 < count <= 4 * size + 64:
             return None  # masses of ties
         scale = np.sqrt(np.diag(moments))
         if not np.all(scale > 0.0):
@@ -146,12 +148,12 @@ def _step(
     for _ in range(2 * n):
         part = curvature[np.ix_(free, free)]
         fixed = ~free
-        values = np.linalg.eigvalsh(part)
-        if not values[0] > _SINGULAR * values[-1]:
-            return None, free
         move[fixed] = -np.append(lam, 0.0)[fixed]
         right = lack[free] - curvature[np.ix_(free, fixed)] @ move[fixed]
-        move[free] = np.linalg.solve(part, right)
+        try:
+            move[free] = np.linalg.solve(part, right)
+        except np.linalg.LinAlgError:
+            return None, free
         after = lam + move[:-1]
         bad = free[:-1] & (after < 0.0)
         if bad.any():
@@ -185,20 +187,21 @@ def _ellipsoid(scores: np.ndarray, at: _State, exact: bool, beside: float) -> El
     maybe = free.copy()
     maybe[:-1] |= slack < _SURE * deviation[:-1]
     scale = np.sqrt(np.diag(moments))
+    curvature = moments / np.outer(scale, scale)
+    scaled = noise / np.outer(scale, scale)
     parts = []
     for used in [free] if np.array_equal(free, maybe) else [free, maybe]:
         dimensions = int(used.sum())
         radius = _radius(dimensions) * (1.0 + 2.0 / math.sqrt(at.count))  # curvature's own error
-        curvature = (moments / np.outer(scale, scale))[np.ix_(used, used)] / (2.0 * at.window)
-        scaled = (noise / np.outer(scale, scale))[np.ix_(used, used)]
-        values, directions = np.linalg.eigh(scaled)
+        inside = np.ix_(used, used)
+        values, directions = np.linalg.eigh(scaled[inside])
         root = directions * np.sqrt(np.maximum(values, 0.0)) * radius
         shift = np.where(free, lack, 0.0)[used] / scale[used] * 2.0
         columns = np.column_stack((root, shift))
-        try:
-            moved = np.linalg.solve(curvature, columns)
-        except np.linalg.LinAlgError:
+        values, directions = np.linalg.eigh(curvature[inside])
+        if not values[0] > _SINGULAR * values[-1]:
             return None
+        moved = directions @ ((directions.T @ columns) / values[:, None]) * (2.0 * at.window)
         part = np.zeros((columns.shape[1], K + 1))
         part[:, used] = moved.T
         parts.append(part / scale)

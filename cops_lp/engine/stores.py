@@ -10,14 +10,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..kernels.screening import BLOCK, close_lanes, screen_pair, screen_rows
+from ..kernels.screening import BLOCK, screen_pair, screen_rows
 from .region import MARGIN, Ellipsoid, Region
 
 __all__ = ["ArrayStore", "Screened", "Store"]
 
-_PIECE = 1 << 14  # weights copied for a kernel: their rows stay in the L2 cache
-_CHUNKS = 256  # about so many parts for the threads; never of less or more blocks than these:
-_LEAST, _MOST = 1, 4
+_PAD = 272  # keeps rows from starting at the same place of a page, where they share cache sets
+_MOST = 16  # blocks handed to a thread at once: fewer, and threads wait for one another
 _SAFE = 1e25  # entries within this of 1 can be multiplied in single precision
 
 
@@ -109,7 +108,7 @@ class ArrayStore:
     def screen(self, region: Region, mask: np.ndarray | None) -> Screened:
         """See :meth:`Store.screen`."""
         prepared = _Prepared(region, self.controls, self._dtype)
-        step = BLOCK * min(max(self.size // (_CHUNKS * BLOCK), _LEAST), _MOST)
+        step = BLOCK * min(max(self.size // (2 * self._threads * BLOCK), 1), _MOST)
         starts = range(0, self.size, step)
         workers = min(self._threads, len(starts))
         rooms = [_Room(1 + self.controls, min(step, self.size), prepared) for _ in range(workers)]
@@ -162,20 +161,26 @@ class ArrayStore:
                 *region.pair, region.tiny, region.single,
                 room.lanes, states, sums, room.index, room.opened,
             )  # fmt: skip
+        elif self._in_place(region.dtype):
+            addresses = np.array([flat.ctypes.data for flat in self._flat])
+            kept, found = screen_rows(
+                addresses, start, region.rays, region.factor, region.reach, region.tiny,
+                region.huge, region.single, room.work, room.lanes, states, sums,
+                room.index, room.opened,
+            )  # fmt: skip
         else:
-            for begin in range(0, stop - start, _PIECE):
-                end = min(begin + _PIECE, stop - start)
+            addresses = np.array([row.ctypes.data for row in room.rows])
+            for begin in range(0, stop - start, BLOCK):
+                end = min(begin + BLOCK, stop - start)
                 for row, flat in zip(room.rows, self._flat, strict=True):
                     row[: end - begin] = flat[start + begin : start + end]
                 more, new = screen_rows(
-                    room.rows[:, : end - begin], region.rays, region.factor, region.reach,
-                    region.tiny, region.huge, region.single, room.work, room.lanes,
-                    states[begin:end], room.index[found:], room.opened[:, found:],
+                    addresses, 0, region.rays, region.factor, region.reach, region.tiny,
+                    region.huge, region.single, room.work, room.lanes, states[begin:end],
+                    sums[begin // BLOCK :][:1], room.index[found:], room.opened[:, found:],
                 )  # fmt: skip
                 room.index[found : found + new] += begin
                 kept, found = kept + more, found + new
-                if end % BLOCK == 0 or end == stop - start:
-                    close_lanes(room.lanes, sums[(end - 1) // BLOCK])
         return _Chunk(
             start,
             kept,
@@ -195,11 +200,11 @@ class _Room:
     """What a thread screens in."""
 
     def __init__(self, rows: int, n: int, region: _Prepared) -> None:
-        self.rows = np.empty((rows, min(n, _PIECE)), region.dtype)
+        self.rows = np.empty((rows, BLOCK + _PAD), region.dtype)  # touched where not in place
         self.opened = np.empty((rows, n + 1), region.dtype)  # touched as far as it is filled
         self.index = np.empty(n + 1, np.int32)
         self.state = np.empty(n, np.uint8)
-        self.work = np.empty((4, 512), region.dtype)
+        self.work = np.empty((4, 1024 + _PAD), region.dtype)
         self.lanes = np.zeros((rows, 3, 16))
 
 

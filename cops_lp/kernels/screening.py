@@ -11,13 +11,14 @@ from __future__ import annotations
 import numpy as np
 
 from ._jit import compiled
+from ._pointers import row_at
 
-__all__ = ["BLOCK", "close_lanes", "screen_pair", "screen_rows"]
+__all__ = ["BLOCK", "screen_pair", "screen_rows"]
 
 BLOCK = 1 << 16
 """Weights whose sums are one entry. Fixed: which weights are summed together decides the bits."""
 
-_TILE = 512
+_TILE = 1024
 _LANES = 16
 _GROUP = 16  # words of 8 states looked at together
 _ONES = np.uint64(0x0101010101010101)
@@ -48,11 +49,12 @@ def _classify_pair(c, a, center, factor, reach, tiny, state):
 
 
 @compiled(fastmath=_CONTRACT)
-def _classify_ellipsoid(scores, center, factor, reach, tiny, work, state):
+def _classify_ellipsoid(scores, rows, start, center, factor, reach, tiny, work, state):
     """The same for any number of controls; work, shape (4, at least n), in scores' dtype."""
-    rows, n = scores.shape
+    n = len(state)
+    end = start + n
     form, room, square, g = work[0, :n], work[1, :n], work[2, :n], work[3, :n]
-    target = scores[0]
+    target = row_at(scores, 0, start, end, work)
     for i in range(n):
         form[i] = center[0] * target[i] - center[rows]
         room[i] = reach[0] * abs(target[i]) + reach[rows]
@@ -60,26 +62,26 @@ def _classify_ellipsoid(scores, center, factor, reach, tiny, work, state):
     for i in range(n):
         square[i] = last * last + tiny
     for j in range(1, rows):
-        row = scores[j]
+        row = row_at(scores, j, start, end, work)
         weight, size = center[j], reach[j]
         for i in range(n):
             form[i] += weight * row[i]
             room[i] += size * abs(row[i])
     for t in range(rows - 1):
         one, two = factor[t, t], factor[t, rows - 1]
-        row = scores[1 + t]
+        row = row_at(scores, 1 + t, start, end, work)
         for i in range(n):
             g[i] = one * row[i] + two
         j = t + 1
         while j + 1 < rows - 1:  # two rows at a time: half the loads and stores of g
             one, two = factor[t, j], factor[t, j + 1]
-            row, other = scores[1 + j], scores[2 + j]
+            row, other = row_at(scores, 1 + j, start, end, work), row_at(scores, 2 + j, start, end, work)
             for i in range(n):
                 g[i] += one * row[i] + two * other[i]
             j += 2
         if j < rows - 1:
             one = factor[t, j]
-            row = scores[1 + j]
+            row = row_at(scores, 1 + j, start, end, work)
             for i in range(n):
                 g[i] += one * row[i]
         for i in range(n):
@@ -91,16 +93,17 @@ def _classify_ellipsoid(scores, center, factor, reach, tiny, work, state):
 
 
 @compiled(fastmath=_CONTRACT)
-def _classify_cone(scores, rays, reach, huge, work, state):
+def _classify_cone(scores, rows, start, rays, reach, huge, work, state):
     """The same for a cone of rays."""
-    rows, n = scores.shape
+    n = len(state)
+    end = start + n
     low, high, form = work[0, :n], work[1, :n], work[2, :n]
     for r in range(rays.shape[0]):
         for i in range(n):
             form[i] = -rays[r, rows]
         for j in range(rows):
             weight = rays[r, j]
-            row = scores[j]
+            row = row_at(scores, j, start, end, work)
             for i in range(n):
                 form[i] += weight * row[i]
         if r == 0:
@@ -115,7 +118,7 @@ def _classify_cone(scores, rays, reach, huge, work, state):
         form[i] = reach[rows]
     for j in range(rows):
         weight = reach[j]
-        row = scores[j]
+        row = row_at(scores, j, start, end, work)
         for i in range(n):
             form[i] += weight * abs(row[i])
     for i in range(n):
@@ -307,13 +310,17 @@ def screen_pair(c, a, center, factor, reach, tiny, single, lanes, state, sums, i
 
 
 @compiled
-def screen_rows(scores, rays, factor, reach, tiny, huge, single, work, lanes, state, index, opened):
+def screen_rows(
+    scores, begin, rays, factor, reach, tiny, huge, single, work, lanes, state, sums, index, opened
+):
     """Decide weights by an ellipsoid or a cone, for any number of controls.
 
     Parameters
     ----------
-    scores : float32 or float64, shape (1 + K, n)
-        n a multiple of the tile, but for the last part of a block.
+    scores : int64, shape (1 + K,)
+        Addresses of the rows of scores, contiguous and of the dtype of `work`.
+    begin : int
+        First weight to decide.
     rays : shape (m, K + 2)
         Rows (α, λ_1 … λ_K, μ): the ellipsoid's center, or the rays that span a cone.
     factor : shape (K + 1, K + 1), or (0, 0) for a cone
@@ -322,10 +329,10 @@ def screen_rows(scores, rays, factor, reach, tiny, huge, single, work, lanes, st
         Of (|c|, |A_1| … |A_K|, 1): what rounding may change at any point of the region.
     huge : float
         Forms as large as this may have overflowed: such weights are open.
-    work : shape (4, at least 512), of the scores' dtype
-    lanes : float64, shape (1 + K, 3, 16)
-        Sums so far; :func:`close_lanes` reads them at the end of a block.
-    tiny, single, state, index, opened
+    work : float32 or float64, shape (4, at least 1024)
+    state : uint8, shape (n,), contiguous, filled
+        Of the weights from `begin` on.
+    tiny, single, lanes, sums, index, opened
         As in :func:`screen_pair`.
 
     Returns
@@ -336,21 +343,27 @@ def screen_rows(scores, rays, factor, reach, tiny, huge, single, work, lanes, st
     -----
     O(n K^2) for an ellipsoid, O(m K n) for a cone.
     """
-    rows, n = scores.shape
+    rows, n = len(scores), len(state)
     kept = found = 0
-    for start in range(0, n, _TILE):
-        end = min(start + _TILE, n)
-        part, decided = scores[:, start:end], state[start:end]
-        if factor.shape[0] == 0:
-            _classify_cone(part, rays, reach, huge, work, decided)
-        else:
-            _classify_ellipsoid(part, rays[0], factor, reach, tiny, work, decided)
-        for j in range(rows):
-            _add_tile(part[j], decided, single, lanes[j])
-        before = found
-        more, found = _find_open(decided, start, index, found)
-        kept += more
-        for j in range(rows):
-            for q in range(before, found):
-                opened[j, q] = scores[j, index[q]]
+    for block in range(sums.shape[0]):
+        stop = min(n, (block + 1) * BLOCK)
+        for start in range(block * BLOCK, stop, _TILE):
+            end = min(start + _TILE, stop)
+            first, last = begin + start, begin + end
+            decided = state[start:end]
+            if factor.shape[0] == 0:
+                _classify_cone(scores, rows, first, rays, reach, huge, work, decided)
+            else:
+                _classify_ellipsoid(
+                    scores, rows, first, rays[0], factor, reach, tiny, work, decided
+                )
+            before = found
+            more, found = _find_open(decided, start, index, found)
+            kept += more
+            for j in range(rows):
+                row = row_at(scores, j, first, last, work)
+                _add_tile(row, decided, single, lanes[j])
+                for q in range(before, found):
+                    opened[j, q] = row[index[q] - start]
+        close_lanes(lanes, sums[block])
     return kept, found
