@@ -1,7 +1,7 @@
 """Draw docs/region.png: the (λ, μ) plane, a region, and the weights whose lines cross it.
 
-``python -m bench.region_figure [--output FILE]``. Real data: SNIP and SynFlow of the sample
-scores, and the region the driver itself guesses from a sample of 2,000 weights.
+``python -m bench.region_figure [--output FILE]``. Real data: SNIP and magnitude of the sample
+scores, and the region the driver itself guesses from a sample of 8,000 weights.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import cops_lp
-from cops_lp.engine import region
-from cops_lp.engine.sampling import SampleSearch
+from cops_lp.engine.guess import guess_region
 
-SAMPLE = 2_000
+SAMPLE = 8_000
 LINES = 700
 COLORS = {"kept": "#4477aa", "dropped": "#bbbbbb", "open": "#cc3311"}
 
@@ -28,17 +27,21 @@ def main() -> None:
     output = parser.parse_args().output
     scores = cops_lp.sample_scores()
     c = scores["snip"].astype(np.float64) / scores["snip"].mean()
-    a = scores["synflow"].astype(np.float64) / scores["synflow"].mean()
-    solution = cops_lp.solve(c, a, keep=0.1, retain=0.93)
+    a = scores["magnitude"].astype(np.float64) / scores["magnitude"].mean()
+    solution = cops_lp.solve(c, a, keep=0.1, retain=0.9)
     d = c.size
     sample = np.sort(np.random.default_rng(1).choice(d, SAMPLE, replace=False))
     rows = np.stack((c[sample], a[sample]))
-    rays = region.guess_rays(rows, 0.1, solution.floors * (SAMPLE / d), 3.0, SampleSearch(rows))
-    corners = rays[rays[:, 0] > 0, 1:] / rays[rays[:, 0] > 0, :1]
-    forms = c[:, None] + np.outer(a, corners[:, 0]) - corners[:, 1]
-    kept, dropped = (forms > 0).all(axis=1), (forms < 0).all(axis=1)
-    state = np.where(kept, "kept", np.where(dropped, "dropped", "open"))
-    draw(output, c, a, state, corners, solution)
+    share = SAMPLE / d
+    region = guess_region(rows, 0.1 * SAMPLE, solution.floors * share, None, False, 0.0)
+    assert region is not None
+    form = c * region.center[0] + a * region.center[1] - region.center[2]
+    spread = np.linalg.norm(region.factor @ np.stack((a, np.ones(d))), axis=0)
+    state = np.where(form > spread, "kept", np.where(form < -spread, "dropped", "open"))
+    angle = np.linspace(0.0, 2.0 * np.pi, 200)
+    move = np.stack((np.cos(angle), np.sin(angle))).T @ region.factor
+    outline = (region.center[1:] + move * [1.0, -1.0]) / region.center[0]
+    draw(output, c, a, state, outline, solution)
     shares = {name: (state == name).mean() for name in COLORS}
     print(f"{output}: " + ", ".join(f"{name} {share:.1%}" for name, share in shares.items()))
 
@@ -48,11 +51,11 @@ def draw(
     c: np.ndarray,
     a: np.ndarray,
     state: np.ndarray,
-    corners: np.ndarray,
+    outline: np.ndarray,
     solution: cops_lp.Solution,
 ) -> None:
     """Draw the lines μ = c_i + λ a_i of some weights, colored by what the region decides."""
-    center, size = corners.mean(axis=0), np.ptp(corners, axis=0)
+    center, size = outline.mean(axis=0), np.ptp(outline, axis=0)
     low, high = center - 2.2 * size, center + 2.2 * size
     low, high = np.maximum(low, 0.0), high - [0.5 * size[0], 0.0]
     figure = Figure(figsize=(7.2, 4.4), dpi=110, layout="constrained")
@@ -65,8 +68,9 @@ def draw(
         for i in seen[state[seen] == name]:
             axes.plot(lam, c[i] + a[i] * lam, color=color, linewidth=0.35, alpha=0.6, zorder=1)
         axes.plot([], [], color=color, label=f"{name}: {(state == name).mean():.1%} of the weights")
-    hull = corners[np.argsort(np.arctan2(*((corners - center) / size).T[::-1]))]
-    axes.fill(*hull.T, facecolor="#ffdd55", edgecolor="black", alpha=0.85, zorder=2, label="region")
+    axes.fill(
+        *outline.T, facecolor="#ffdd55", edgecolor="black", alpha=0.85, zorder=2, label="region"
+    )
     axes.plot(
         solution.multipliers[0], solution.threshold, "k*", markersize=10, zorder=3,
         label="optimum of all weights",

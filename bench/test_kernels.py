@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import cops_lp
-from cops_lp.engine.region import MARGIN
+from cops_lp.engine.region import Ellipsoid
 from cops_lp.engine.stores import ArrayStore
 from cops_lp.kernels import two_score as kernel
 
@@ -75,16 +75,17 @@ def test_two_score(benchmark: Benchmark, d: int) -> None:
 def test_screening(benchmark: Benchmark, d: int, K: int) -> None:
     """One thread's pass: 2^14 weights are a block, 2^20 are beyond the second-level cache."""
     scores = exponential(d, np.float32)[: K + 1]
-    near, far = [1.0] + [0.5] * K + [2.2], [1.0] + [0.6] * K + [2.3]
-    rays = np.array([near, far, [1.0] + [0.4] * K + [2.1]])
+    factor = np.triu(np.full((K + 1, K + 1), 0.02))
+    center = np.array([1.0] + [0.5] * K + [2.2])
     mask = np.empty(d, dtype=bool)
     store = ArrayStore(scores)
-    found = benchmark(store.screen, rays, MARGIN, mask)
-    forms = rays[:, :-1] @ np.stack(scores).astype(float) - rays[:, -1:]
-    kept, dropped = (forms > 0.0).all(axis=0), (forms < 0.0).all(axis=0)
-    assert not mask[~kept].any()
+    found = benchmark(store.screen, Ellipsoid(center, factor), mask)
+    rows = np.stack(scores).astype(float)
+    form = center[:-1] @ rows - center[-1]
+    spread = np.linalg.norm(factor[:, :-1] @ rows[1:] + factor[:, -1:], axis=0)
+    assert not mask[form <= spread].any()
     assert found.kept == mask.sum()
-    undecided = d - kept.sum() - dropped.sum()
+    undecided = np.count_nonzero(np.abs(form) <= spread)
     # Single precision leaves a few more open than the exact signs would.
     assert undecided <= len(found.index) <= undecided + 1e-4 * d
 

@@ -70,8 +70,9 @@ def solve(
 
     Notes
     -----
-    Any number of controls. Expected O(dK), normally one pass over the scores (one more for
-    each control with `retain`), and about 1.5 bytes per weight, of which the mask is 1. Where
+    Any number of controls. Expected O(dK²), normally one pass over the scores (one more for
+    each control with `retain`), and about 1.5 bytes per weight, of which the mask is 1, and
+    8 MB a thread. Where
     masses of weights tie at the threshold (8-bit scores, all scores equal, a target opposite
     to the control), about 100 bytes for each tied weight more. Formulation: ours, after the
     abstract of arXiv:2107.12673.

@@ -835,7 +835,7 @@ def test_reader_may_leave_early(scores: dict[str, np.ndarray]) -> None:
 
 
 def test_warmup_compiles_the_kernels() -> None:
-    from cops_lp.kernels import dual_simplex, screening, two_score
+    from cops_lp.kernels import dual_simplex, newton, screening, two_score
 
     result = run("warmup")
     assert result.exit_code == 0
@@ -845,6 +845,7 @@ def test_warmup_compiles_the_kernels() -> None:
         two_score.two_score,
         dual_simplex.dual_simplex,
         screening.screen_pair,
-        screening.screen_block,
+        screening.screen_rows,
+        newton.tally,
     ):
         assert kernel.signatures

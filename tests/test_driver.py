@@ -73,9 +73,9 @@ def test_an_adversary_who_picks_the_sample_changes_time_only(which, keep, retain
 
     asked = []
 
-    def adversary(d, attempt):
+    def adversary(d, K, attempt):
         asked.append(d)
-        return picks[which][:d] if d == 30_000 else honest(d, attempt)
+        return picks[which][:d] if d == 30_000 else honest(d, K, attempt)
 
     honest = driver._sample_index
     monkeypatch.setattr(driver, "_sample_index", adversary)
@@ -274,9 +274,9 @@ def test_an_adversary_and_several_controls(which, K, retain, monkeypatch):
 
     asked = []
 
-    def adversary(d, attempt):
+    def adversary(d, K, attempt):
         asked.append(d)
-        return picks[which][:d] if d == 20_000 else honest(d, attempt)
+        return picks[which][:d] if d == 20_000 else honest(d, K, attempt)
 
     honest = driver._sample_index
     monkeypatch.setattr(driver, "_sample_index", adversary)

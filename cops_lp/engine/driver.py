@@ -19,7 +19,7 @@ from .exact import solve_exact
 from .guess import guess_region
 from .nearest import NEAREST, Candidates
 from .pushing import SampleSearch, guess_rays, widened_rays
-from .region import Cone, Ellipsoid, Region
+from .region import Cone, Region
 from .stores import ArrayStore, Screened, Store
 
 __all__ = ["NotFiniteError", "Relaxation", "best_sum", "solve_relaxation"]
@@ -27,8 +27,9 @@ __all__ = ["NotFiniteError", "Relaxation", "best_sum", "solve_relaxation"]
 _DIRECT = (1 << 14, 1 << 10, 1 << 10)  # weights, by K, up to which nothing is guessed
 _WHOLE = 1 << 15  # weights up to which the sample is all of them
 _WHOLE_NEAR = 1 << 16  # the same where a point near the optimum is known
+_WHOLE_LATE = 1 << 21  # the same where a sample has failed
 _SMALL = 1 << 16  # weights up to which, where no region can be guessed, all are solved
-_SAMPLE = (1 << 12, 1 << 18)  # least and most weights sampled at first
+_SAMPLE = (1 << 13, 1 << 18)  # least and most weights sampled at first
 _SHRINK = 2  # open weights are a problem to guess for when fewer by this factor
 _SPREADS = (4.0, 6.0, 10.0, 20.0)  # standard deviations of a cone, a round each
 _SEED = 20_210_712
@@ -93,6 +94,7 @@ def solve_relaxation(
     mask: np.ndarray | None,
     magnitudes: np.ndarray | None = None,
     start: np.ndarray | None = None,
+    late: bool = False,
 ) -> Relaxation:
     """Solve the relaxation over a store exactly.
 
@@ -109,6 +111,8 @@ def solve_relaxation(
         floor just above the attainable best.
     start : ndarray of float64, shape (K + 2,), optional
         Ray of a dual point near the optimum. It saves time only.
+    late : bool
+        Guess from all weights at first: a sample has failed. It saves time only.
 
     Returns
     -------
@@ -133,8 +137,8 @@ def solve_relaxation(
     found: Relaxation | None = None
     passes = 0
     for attempt, spread in enumerate(_SPREADS):
-        whole = attempt == 0 and d <= (_WHOLE if start is None else _WHOLE_NEAR)
-        sample = _finite(store.gather(None if whole else _sample_index(d, attempt)))
+        whole = attempt == 0 and (late or d <= (_WHOLE if start is None else _WHOLE_NEAR))
+        sample = _finite(store.gather(None if whole else _sample_index(d, K, attempt)))
         if scaling is None:
             scaling = _exponents(sample)
         previous, found = found, None
@@ -142,12 +146,12 @@ def solve_relaxation(
         share = sample.shape[1] / d
         expected = np.clip(_ldexp(floors[:, 0], -scaling[1:]), -_BEYOND, _BEYOND) * share
         guess: Region | None = None
-        if attempt == 0 or (attempt == 1 and isinstance(region, Ellipsoid)):
+        if attempt == 0 or (attempt == 1 and not isinstance(region, Cone)):
             near = None if start is None or attempt else _scaled(start, scaling)
             beside = 2.5 * NEAREST * share if K > 1 and start is None else 0.0
             guess = guess_region(sample, k * share, expected, near, whole, beside)
             if guess is None and whole:
-                if d <= _SMALL:
+                if late or d <= _SMALL:
                     break
                 continue
         if guess is None:
@@ -171,9 +175,12 @@ def solve_relaxation(
         inner = ArrayStore(tuple(screened.scores))
         inner_mask = np.empty(inner.size, dtype=bool)
         solver = partial(_solve_all, hints=raw.lam_range() if K == 1 else None)
+        middle = None if isinstance(raw, Cone) else raw.center / raw.center[0]
         if inner.size * _SHRINK <= d and inner.size > _DIRECT[min(K, 2)]:
-            middle = None if isinstance(raw, Cone) else raw.center / raw.center[0]
             solver = partial(solve_relaxation, start=middle)
+        elif K > 0 and _SMALL < inner.size <= _WHOLE_LATE and not late:
+            # A sample said too little: few weights hold most of a score. All of them say it.
+            solver = partial(solve_relaxation, start=middle, late=True)
         found = solver(
             inner,
             left,
@@ -225,7 +232,7 @@ def _solve_all(
         k,
         np.clip(_ldexp(floors, -scaling[1:, None]), -_BEYOND, _BEYOND),
         _ldexp(magnitudes, -scaling[1:]),
-        hints if hints is None else _ldexp(hints, scaling[1:] - scaling[0]),
+        hints=hints if hints is None else _ldexp(hints, scaling[1:] - scaling[0]),
     )
     if mask is not None:
         mask[:] = vertex.kept
@@ -370,13 +377,14 @@ def _sum(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.stack((high, error - (high - total)), axis=1)
 
 
-def _sample_index(d: int, attempt: int) -> np.ndarray:
-    """d^(2/3) indices at first, one at random in each of as many strata; fixed by d.
+def _sample_index(d: int, K: int, attempt: int) -> np.ndarray:
+    """d^(2/3) indices at first, one at random in each of as many strata; fixed by d and K.
 
-    That balances the sample's problem, O(r), and the open weights', about d / √r.
+    That balances the sample's problem, O(r), and the open weights', about d / √r. More
+    controls need more weights to tell their effects apart.
     """
     least, most = _SAMPLE
-    r = min(min(max(int(d ** (2 / 3)), least), most) << attempt, d)
+    r = min(min(max(int(d ** (2 / 3)), least * max(1, K // 2)), most) << attempt, d)
     offsets = np.random.default_rng(_SEED + attempt).random(r)
     return np.minimum(((np.arange(r) + offsets) * (d / r)).astype(np.int64), d - 1)
 

@@ -25,7 +25,6 @@ def solve_exact(
     k: int,
     floors: np.ndarray,
     magnitudes: np.ndarray | None = None,
-    basis: np.ndarray | None = None,
     hints: np.ndarray | None = None,
 ) -> Vertex:
     """Solve max c·x over 1·x = k, A x ≥ b, 0 ≤ x ≤ 1 for finite scores in memory.
@@ -40,9 +39,6 @@ def solve_exact(
     magnitudes : ndarray of float64, shape (K,), optional
         Summed absolute controls of weights kept elsewhere: the scale of the floors' rounding.
         Without it no tolerance is granted.
-    basis : ndarray of int64, shape (K + 1,), optional
-        For K ≥ 2, where the dual simplex starts: indices of weights, or −1 − j for the slack
-        of floor j. It saves time only.
     hints : ndarray of float64, optional
         For K = 1, multipliers to try first. They save time only.
 
@@ -67,7 +63,7 @@ def solve_exact(
             True, nothing, nothing, (threshold, 0.0), flags.view(bool), _NO_INDEX, _NO_VALUES
         )
     if len(floors) > 1:
-        return solve_several(scores, k, floors, magnitudes, basis)
+        return solve_several(scores, k, floors, magnitudes)
     a = scores[1]
     hi, lo = floors[0]
     hints = _NO_VALUES if hints is None else hints

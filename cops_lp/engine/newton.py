@@ -26,6 +26,9 @@ _STEPS = 12
 _FEW = 16  # sampled weights on one side of the threshold below which it says little
 _SURE = 6.0  # standard deviations of slack beyond which a floor does not bind
 _QUANTILE = 3.0  # of a standard normal distribution: the region misses one time in 700
+_MOST = 0.3
+"""Share of open weights beyond which the curvature says nothing so far out: where few weights hold
+most of a score, that score's sum scatters by more than moves of the threshold can make up for."""
 _SINGULAR = 1e-9  # of the curvature's correlations: floors that depend on each other
 
 
@@ -110,7 +113,18 @@ def estimate_region(
         size = min(max(goal, 4.0 * math.sqrt(count), 0.5 * crossed), n / 2)
     if best is None or best.crossed > goal / 2:
         return None
-    return _ellipsoid(scores, best, exact, beside)
+    oval = _ellipsoid(scores, best, exact, beside)
+    if oval is None or _open_share(scores, oval) > _MOST:
+        return None
+    return oval
+
+
+def _open_share(scores: np.ndarray, oval: Ellipsoid) -> float:
+    """Share of weights that an ellipsoid leaves open, of some."""
+    part = scores[:, :: max(1, scores.shape[1] // 2048)]
+    form = oval.center[:-1] @ part - oval.center[-1]
+    spread = np.linalg.norm(oval.factor[:, :-1] @ part[1:] + oval.factor[:, -1:], axis=0)
+    return float(np.mean(np.abs(form) <= spread + oval.beside))
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,8 @@ class Ellipsoid:
     def lam_range(self) -> np.ndarray:
         """With one control, its least and largest multiplier; shape (2,)."""
         half = float(np.linalg.norm(self.factor[:, 0]))
-        return np.maximum(0.0, self.center[1] + np.array([-half, half])) / self.center[0]
+        ends = np.maximum(0.0, self.center[1] + np.array([-half, half]))
+        return np.asarray(ends / self.center[0])
 
     def width(self) -> float:
         """How near to any threshold inside, in the target's units, all weights stay open."""
@@ -90,7 +91,7 @@ class Ellipsoid:
 
     def _move(self, ray: np.ndarray) -> np.ndarray:
         """(λ, −μ) − the center's, in the center's units."""
-        move = self.center[0] * (ray[1:] / ray[0]) - self.center[1:]
+        move = np.asarray(self.center[0] * (ray[1:] / ray[0]) - self.center[1:])
         move[-1] = -move[-1]
         return move
 

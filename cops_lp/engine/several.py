@@ -50,19 +50,6 @@ class Search:
         self._second = np.empty(n)
         kernel.perturbation(n, self._second)
 
-    def start(self, basis: np.ndarray) -> None:
-        """Begin at a basis: indices of weights, or −1 − j for the slack of floor j."""
-        n = self.scores.shape[1]
-        self.basis[:] = np.where(basis >= 0, basis, n - 1 - basis)
-        self.state[:] = 0  # the first step corrects the other weights by their signs
-        self.state[basis[basis >= 0]] = 2
-        self._warm = True
-
-    def end(self) -> np.ndarray:
-        """The basis of the last run, as :meth:`start` takes it."""
-        n = self.scores.shape[1]
-        return np.where(self.basis < n, self.basis, n - 1 - self.basis)
-
     def run(self, k: int, floors: np.ndarray, doubt: np.ndarray) -> int:
         """Solve for 1 ≤ k < n and floors in parts, shape (K, any); returns the kernel's code."""
         code, iterations, _ = kernel.dual_simplex(
@@ -107,19 +94,14 @@ def solve_several(
     k: int,
     floors: np.ndarray,
     magnitudes: np.ndarray | None = None,
-    basis: np.ndarray | None = None,
 ) -> Vertex:
     """Solve max c·x over 1·x = k, A x ≥ b, 0 ≤ x ≤ 1 with the dual simplex.
 
     Parameters and result are those of :func:`.exact.solve_exact`, for K ≥ 1 and 1 ≤ k < n.
     """
     search = Search(scores)
-    if basis is not None:
-        search.start(basis)
     doubt = np.where(floors[:, 1] != 0.0, np.abs(floors[:, 0]) * 2.0**-104, 0.0)
     code = search.run(k, floors, doubt)
-    if code == kernel.NUMERICAL and basis is not None:  # no good start: from the target's own
-        code = search.run(k, floors, doubt)
     if code == kernel.INFEASIBLE and magnitudes is not None:
         lowered = _met_alone(scores, k, floors, magnitudes, search.ray)
         if lowered is not None:

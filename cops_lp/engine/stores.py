@@ -16,7 +16,7 @@ from .region import MARGIN, Ellipsoid, Region
 __all__ = ["ArrayStore", "Screened", "Store"]
 
 _PAD = 272  # keeps rows from starting at the same place of a page, where they share cache sets
-_MOST = 16  # blocks handed to a thread at once: fewer, and threads wait for one another
+_MOST = 8  # blocks handed to a thread at once: fewer, and threads wait for one another
 _SAFE = 1e25  # entries within this of 1 can be multiplied in single precision
 
 
@@ -111,7 +111,11 @@ class ArrayStore:
         step = BLOCK * min(max(self.size // (2 * self._threads * BLOCK), 1), _MOST)
         starts = range(0, self.size, step)
         workers = min(self._threads, len(starts))
-        rooms = [_Room(1 + self.controls, min(step, self.size), prepared) for _ in range(workers)]
+        in_place = self._in_place(prepared.dtype)
+        rooms = [
+            _Room(1 + self.controls, min(step, self.size), prepared, mask is None, not in_place)
+            for _ in range(workers)
+        ]
 
         def run(start: int) -> _Chunk:
             room = rooms.pop()
@@ -155,13 +159,13 @@ class ArrayStore:
         states = room.state[: stop - start] if mask is None else mask.view(np.uint8)[start:stop]
         sums = np.empty((-(-(stop - start) // BLOCK), 3, 1 + self.controls))
         kept = found = 0
-        if region.pair is not None and self._in_place(region.dtype):
+        if region.pair is not None and room.rows is None:
             kept, found = screen_pair(
                 self._part(0, start, stop), self._part(-1, start, stop),
                 *region.pair, region.tiny, region.single,
                 room.lanes, states, sums, room.index, room.opened,
             )  # fmt: skip
-        elif self._in_place(region.dtype):
+        elif room.rows is None:
             addresses = np.array([flat.ctypes.data for flat in self._flat])
             kept, found = screen_rows(
                 addresses, start, region.rays, region.factor, region.reach, region.tiny,
@@ -199,11 +203,11 @@ class ArrayStore:
 class _Room:
     """What a thread screens in."""
 
-    def __init__(self, rows: int, n: int, region: _Prepared) -> None:
-        self.rows = np.empty((rows, BLOCK + _PAD), region.dtype)  # touched where not in place
+    def __init__(self, rows: int, n: int, region: _Prepared, states: bool, copies: bool) -> None:
+        self.rows = np.empty((rows, BLOCK + _PAD), region.dtype) if copies else None
         self.opened = np.empty((rows, n + 1), region.dtype)  # touched as far as it is filled
         self.index = np.empty(n + 1, np.int32)
-        self.state = np.empty(n, np.uint8)
+        self.state = np.empty(n if states else 0, np.uint8)
         self.work = np.empty((4, 1024 + _PAD), region.dtype)
         self.lanes = np.zeros((rows, 3, 16))
 

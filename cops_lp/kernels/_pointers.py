@@ -7,9 +7,8 @@ them keeps the arrays alive.
 
 from __future__ import annotations
 
-
 import numpy as np
-from numba import carray, config, types
+from numba import carray, config, types  # type: ignore[attr-defined]
 from numba.core import cgutils
 from numba.extending import intrinsic
 
@@ -17,7 +16,7 @@ from ._jit import compiled
 
 __all__ = ["row_at"]
 
-if config.DISABLE_JIT:
+if config.DISABLE_JIT:  # type: ignore[attr-defined]
 
     def row_at(addresses, j, start, end, like):
         """Entries start … end of row j, an array of `like`'s dtype."""
@@ -40,6 +39,4 @@ else:
     @compiled
     def row_at(addresses, j, start, end, like):
         """Entries start … end of row j, an array of `like`'s dtype."""
-        return carray(
-            _pointer(addresses[j] + start * like.itemsize), (end - start,), like.dtype
-        )
+        return carray(_pointer(addresses[j] + start * like.itemsize), (end - start,), like.dtype)

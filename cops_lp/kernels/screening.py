@@ -75,7 +75,10 @@ def _classify_ellipsoid(scores, rows, start, center, factor, reach, tiny, work, 
         j = t + 1
         while j + 1 < rows - 1:  # two rows at a time: half the loads and stores of g
             one, two = factor[t, j], factor[t, j + 1]
-            row, other = row_at(scores, 1 + j, start, end, work), row_at(scores, 2 + j, start, end, work)
+            row, other = (
+                row_at(scores, 1 + j, start, end, work),
+                row_at(scores, 2 + j, start, end, work),
+            )
             for i in range(n):
                 g[i] += one * row[i] + two * other[i]
             j += 2
