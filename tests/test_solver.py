@@ -213,3 +213,15 @@ def test_ten_million_weights_in_two_bytes_each_and_room_for_two_threads():
     assert peak < 2 * target.size + 2 * 8_000_000
     assert solution.passes == 1
     assert_certified(solution)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("K", [1, 2])
+def test_floors_are_met_where_weights_are_screened(K, dtype):
+    """Also without the compiler, where scalars follow NumPy's rules."""
+    rng = np.random.default_rng(41)
+    scores = rng.exponential(size=(1 + K, 2_500)).astype(dtype)
+    scores[1:] += scores[0]
+    solution = cops_lp.solve(scores[0], list(scores[1:]), keep=0.1, retain=0.8)
+    assert solution.open_count < 2_500
+    assert_certified(solution)

@@ -23,7 +23,7 @@ _LANES = 16
 _GROUP = 16  # words of 8 states looked at together
 _ONES = np.uint64(0x0101010101010101)
 _TWOS = np.uint64(0x0202020202020202)
-_COUNT = np.uint64(56)
+_PAIRS = np.uint64(0x00FF00FF00FF00FF)
 _LARGEST = np.float32(3e38)
 
 # No `nnan`, no `ninf`: NaN and infinities must end up open. Every order of these sums is
@@ -138,7 +138,7 @@ def _sum_single(row, state):
     """Sum of a tile's kept weights; exact but for values 2^20 times smaller than others."""
     total = 0.0
     for i in range(len(row)):
-        total += row[i] if state[i] == 1 else 0.0
+        total += np.float64(row[i]) if state[i] == 1 else 0.0
     return total
 
 
@@ -232,7 +232,9 @@ def _find_open(state, start, index, found):
         for j in range(_GROUP):  # a fixed count: vector instructions; at most 128 in a byte
             seen |= words[first + j]
             count += words[first + j] & _ONES
-        kept += np.int64((count * _ONES) >> _COUNT)
+        count = (count & _PAIRS) + ((count >> np.uint64(8)) & _PAIRS)
+        count += count >> np.uint64(32)
+        kept += np.int64((count + (count >> np.uint64(16))) & np.uint64(0xFFFF))
         if seen & _TWOS:
             for j in range(first, first + _GROUP):
                 word = words[j]
