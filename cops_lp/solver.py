@@ -72,7 +72,7 @@ def solve(
     -----
     Any number of controls. Expected O(dK²), normally one pass over the scores (one more for
     each control with `retain`), and about 1.5 bytes per weight, of which the mask is 1, and
-    8 MB a thread. Where
+    2 (K + 2) MB a thread. Where
     masses of weights tie at the threshold (8-bit scores, all scores equal, a target opposite
     to the control), about 100 bytes for each tied weight more. Formulation: ours, after the
     abstract of arXiv:2107.12673.
@@ -147,7 +147,7 @@ def _finish(
     totals = _exact_totals(found.kept_sums, f_scores[:, chosen])
     changed, values = found.fractional, found.values
     passes = found.passes
-    if found.candidates is not None and np.any(floors - totals[1:] > slack):
+    if len(floors) > 1 and np.any(floors - totals[1:] > slack):
         near, near_scores, more = nearest_weights(
             store,
             found.candidates,

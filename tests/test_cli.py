@@ -844,8 +844,47 @@ def test_warmup_compiles_the_kernels() -> None:
         two_score.top_k,
         two_score.two_score,
         dual_simplex.dual_simplex,
-        screening.screen_pair,
-        screening.screen_rows,
+        screening.screen,
         newton.tally,
     ):
         assert kernel.signatures
+
+
+_AFTER_WARMUP = """
+import inspect
+import numpy as np
+import cops_lp
+from cops_lp.cli.warmup import run_warmup
+from cops_lp.kernels import dual_simplex, newton, screening, two_score
+
+def variants():
+    modules = (dual_simplex, newton, screening, two_score)
+    return {
+        f"{module.__name__}.{name}": len(kernel.signatures)
+        for module in modules
+        for name, kernel in inspect.getmembers(module)
+        if hasattr(kernel, "signatures") and not name.startswith("_")
+    }
+
+run_warmup()
+before = variants()
+assert before["cops_lp.kernels.screening.screen"] > 0
+rng = np.random.default_rng(0)
+scores = rng.exponential(size=(6, 200, 250))
+for dtype in (np.float16, np.float32, np.float64, np.int16):
+    rows = (100 * scores).astype(dtype)
+    rows.flags.writeable = False
+    for turned in (rows, rows.transpose(0, 2, 1)):
+        for K in (0, 1, 5):
+            how = {"retain": 0.5} if K else {}
+            cops_lp.solve(turned[0], list(turned[1 : 1 + K]), keep=0.3, **how)
+cops_lp.balance(list(scores), keep=0.2)
+assert variants() == before, (before, variants())
+"""
+
+
+def test_nothing_is_left_to_compile_after_warmup() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _AFTER_WARMUP], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr

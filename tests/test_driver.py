@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import math
 
 import numpy as np
 import pytest
@@ -54,6 +55,26 @@ def test_sampled_answers_are_certified_and_equal_direct_ones(first, tiny_samples
     assert rounds[1] > 50
 
 
+def adversary(monkeypatch, which, order):
+    """Let the worst 4,096 weights be every sample of the whole; returns the sizes sampled."""
+    picks = {
+        "dropped": np.sort(order[:4096]),
+        "kept": np.sort(order[-4096:]),
+        "constant": np.zeros(4096, dtype=np.int64),
+        "first": np.arange(4096),
+    }
+    honest = driver._sample_index
+    asked = []
+
+    def pick(d, K, attempt):
+        asked.append(d)
+        return picks[which] if d == len(order) else honest(d, K, attempt)
+
+    monkeypatch.setattr(driver, "_sample_index", pick)
+    monkeypatch.setattr(driver, "_WHOLE", 0)
+    return asked
+
+
 @pytest.mark.parametrize("which", ["dropped", "kept", "constant", "first"])
 @pytest.mark.parametrize("keep", [0.01, 0.5])
 @pytest.mark.parametrize("retain", [None, 0.5, 0.95, 1.0])
@@ -64,22 +85,7 @@ def test_an_adversary_who_picks_the_sample_changes_time_only(which, keep, retain
     args = (target,) if retain is None else (target, control)
     expected = direct(monkeypatch, *args, **how)
     order = np.argsort(expected.combined_score())
-    picks = {
-        "dropped": np.sort(order[:4096]),
-        "kept": np.sort(order[-4096:]),
-        "constant": np.zeros(4096, dtype=np.int64),
-        "first": np.arange(4096),
-    }
-
-    asked = []
-
-    def adversary(d, K, attempt):
-        asked.append(d)
-        return picks[which][:d] if d == 30_000 else honest(d, K, attempt)
-
-    honest = driver._sample_index
-    monkeypatch.setattr(driver, "_sample_index", adversary)
-    monkeypatch.setattr(driver, "_WHOLE", 0)
+    asked = adversary(monkeypatch, which, order)
     solution = cops_lp.solve(*args, **how)
     assert asked[0] == 30_000
     assert np.array_equal(solution.mask, expected.mask)
@@ -219,6 +225,40 @@ def test_sums_of_single_precision_beyond_its_range():
     assert found.magnitudes == pytest.approx(np.abs(wide).sum(axis=1), rel=1e-15)
 
 
+@pytest.mark.parametrize("spread", [18, 30, 60, 120])
+def test_single_precision_sums_are_exact_whatever_the_range(spread):
+    """In a tile with one giant, plain sums would lose all the others."""
+    rng = np.random.default_rng(22)
+    scores = np.ldexp(1.0 + rng.random((3, 150_000)), -spread).astype(np.float32)
+    scores[:, ::9] *= -1.0
+    scores[:, ::7] = 0.0
+    scores[1:, ::5_000] = 1.0
+    for K in (0, 1, 2):
+        center = np.concatenate(([1.0], np.zeros(K), [-1.0]))  # keeps all
+        mask = np.empty(150_000, dtype=bool)
+        oval = Ellipsoid(center, 1e-6 * np.eye(K + 1))
+        found = ArrayStore(scores[: 1 + K], threads=2).screen(oval, mask)
+        assert found.kept == mask.sum() == 150_000
+        for total, row in zip(found.sums, scores, strict=False):
+            exact = math.fsum(row.tolist())
+            rest = math.fsum([*row.tolist(), -exact])
+            assert total[0] == exact
+            assert math.isclose(total[1], rest, rel_tol=1e-12, abs_tol=1e-30 * abs(exact))
+
+
+@pytest.mark.parametrize("K", [0, 1, 2])
+def test_scores_that_are_not_aligned(K):
+    rng = np.random.default_rng(24)
+    aligned = rng.exponential(size=(1 + K, 50_000)).astype(np.float32)
+    raw = [np.frombuffer(b"?" + row.tobytes(), np.uint8)[1:].view(np.float32) for row in aligned]
+    assert not raw[0].flags.aligned
+    how = {"keep": 0.1} | ({"retain": 0.6} if K else {})
+    found, expected = (cops_lp.solve(s[0], list(s[1:]), **how) for s in (raw, aligned))
+    assert np.array_equal(found.mask, expected.mask)
+    assert found.objective == expected.objective
+    assert_certified(found)
+
+
 def test_a_cone_decides_only_what_every_ray_agrees_on():
     rng = np.random.default_rng(12)
     scores = (rng.normal(size=40_000), rng.normal(size=40_000))
@@ -265,22 +305,7 @@ def test_an_adversary_and_several_controls(which, K, retain, monkeypatch):
     args = (scores[0], list(scores[1:]))
     expected = direct(monkeypatch, *args, keep=0.1, retain=retain)
     order = np.argsort(expected.combined_score())
-    picks = {
-        "dropped": np.sort(order[:4096]),
-        "kept": np.sort(order[-4096:]),
-        "constant": np.zeros(4096, dtype=np.int64),
-        "first": np.arange(4096),
-    }
-
-    asked = []
-
-    def adversary(d, K, attempt):
-        asked.append(d)
-        return picks[which][:d] if d == 20_000 else honest(d, K, attempt)
-
-    honest = driver._sample_index
-    monkeypatch.setattr(driver, "_sample_index", adversary)
-    monkeypatch.setattr(driver, "_WHOLE", 0)
+    asked = adversary(monkeypatch, which, order)
     solution = cops_lp.solve(*args, keep=0.1, retain=retain)
     assert asked[0] == 20_000
     assert np.array_equal(solution.mask, expected.mask)

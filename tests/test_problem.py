@@ -12,7 +12,7 @@ TARGET = np.array([4.0, 3.0, 2.0, 1.0])
 CONTROL = np.array([1.0, 2.0, 3.0, 4.0])
 
 
-def refused(match, *args, **kwargs):
+def assert_refused(match, *args, **kwargs):
     settings = {"keep": 2, **kwargs}
     with pytest.raises(ProblemError, match=match):
         cops_lp.solve(*args, **settings)
@@ -20,7 +20,7 @@ def refused(match, *args, **kwargs):
 
 @pytest.mark.parametrize("keep", [-1, 5, 1.5, -0.1, float("nan"), "2", "50%", None, True, 1j, [2]])
 def test_keep_out_of_range_or_no_number(keep):
-    refused(r"keep is .*; wanted a count", TARGET, keep=keep)
+    assert_refused(r"keep is .*; wanted a count", TARGET, keep=keep)
 
 
 @pytest.mark.parametrize(
@@ -34,45 +34,51 @@ def test_keep_is_a_count_or_a_share(keep, count):
 
 @pytest.mark.parametrize("retain", [1.1, -0.1, float("nan"), float("inf")])
 def test_retain_out_of_range(retain):
-    refused("retain of 'control' is", TARGET, CONTROL, retain=retain)
+    assert_refused("retain of 'control' is", TARGET, CONTROL, retain=retain)
 
 
 @pytest.mark.parametrize("name", ["retain", "floors"])
 @pytest.mark.parametrize("value", ["0.5", [0.5, 0.5], [[0.5]], object(), None, 1j, True])
 def test_retain_and_floors_of_the_wrong_kind(name, value):
-    refused("exactly one of|wanted a number|wanted one number", TARGET, CONTROL, **{name: value})
+    assert_refused(
+        "exactly one of|wanted a number|wanted one number", TARGET, CONTROL, **{name: value}
+    )
 
 
 def test_both_or_neither_of_retain_and_floors():
-    refused("exactly one of retain and floors.*both", TARGET, CONTROL, retain=0.5, floors=1.0)
-    refused("exactly one of retain and floors.*neither", TARGET, CONTROL)
+    assert_refused(
+        "exactly one of retain and floors.*both", TARGET, CONTROL, retain=0.5, floors=1.0
+    )
+    assert_refused("exactly one of retain and floors.*neither", TARGET, CONTROL)
 
 
 def test_floors_without_controls():
-    refused("retain was given but there are no controls", TARGET, retain=0.5)
-    refused("floors was given but there are no controls", TARGET, floors=1.0)
+    assert_refused("retain was given but there are no controls", TARGET, retain=0.5)
+    assert_refused("floors was given but there are no controls", TARGET, floors=1.0)
     assert cops_lp.solve(TARGET, [], keep=1, retain=[]).mask.tolist() == [True, False, False, False]
 
 
 def test_floor_not_finite():
-    refused("floor of 'control' is inf", TARGET, CONTROL, floors=np.inf)
+    assert_refused("floor of 'control' is inf", TARGET, CONTROL, floors=np.inf)
 
 
 def test_unknown_and_missing_control_names():
-    refused("unknown 'sise'; missing 'size'", TARGET, {"size": CONTROL}, retain={"sise": 0.5})
-    refused("wanted a str", TARGET, {1: CONTROL}, retain=0.5)
-    refused("'target' is taken", TARGET, {"target": CONTROL}, retain=0.5)
+    assert_refused(
+        "unknown 'sise'; missing 'size'", TARGET, {"size": CONTROL}, retain={"sise": 0.5}
+    )
+    assert_refused("wanted a str", TARGET, {1: CONTROL}, retain=0.5)
+    assert_refused("'target' is taken", TARGET, {"target": CONTROL}, retain=0.5)
 
 
 def test_shapes_that_differ():
-    refused(r"shape \(3,\); wanted the target's, \(4,\)", TARGET, [CONTROL[:3]], retain=0.5)
-    refused(r"shape \(2, 2\)", TARGET, [CONTROL.reshape(2, 2)], retain=0.5)
+    assert_refused(r"shape \(3,\); wanted the target's, \(4,\)", TARGET, [CONTROL[:3]], retain=0.5)
+    assert_refused(r"shape \(2, 2\)", TARGET, [CONTROL.reshape(2, 2)], retain=0.5)
 
 
 @pytest.mark.parametrize("dtype", [complex, object, "U3", "datetime64[s]", np.longdouble])
 def test_dtypes_that_are_no_real_numbers(dtype):
-    refused("target has dtype", TARGET.astype(int).astype(dtype))
-    refused("'control' has dtype", TARGET, [CONTROL.astype(int).astype(dtype)], retain=0.5)
+    assert_refused("target has dtype", TARGET.astype(int).astype(dtype))
+    assert_refused("'control' has dtype", TARGET, [CONTROL.astype(int).astype(dtype)], retain=0.5)
 
 
 def test_ragged_lists_and_foreign_objects():
@@ -80,14 +86,14 @@ def test_ragged_lists_and_foreign_objects():
         def __array__(self, dtype=None, copy=None):
             raise RuntimeError("on another planet")
 
-    refused("target cannot be read as an array", [[1.0], [1.0, 2.0]])
-    refused("target cannot be read as an array: on another planet", Broken())
-    refused("target is dict; wanted an array", {"not": "an array"})
+    assert_refused("target cannot be read as an array", [[1.0], [1.0, 2.0]])
+    assert_refused("target cannot be read as an array: on another planet", Broken())
+    assert_refused("target is dict; wanted an array", {"not": "an array"})
 
 
 def test_empty_arrays():
-    refused("target is empty", np.empty((0, 3)))
-    refused("'control' is empty", TARGET, [np.empty(0)], retain=0.5)
+    assert_refused("target is empty", np.empty((0, 3)))
+    assert_refused("'control' is empty", TARGET, [np.empty(0)], retain=0.5)
 
 
 @pytest.mark.parametrize("size", [6, 100_000])
@@ -99,25 +105,25 @@ def test_nan_and_infinity_are_named_counted_and_placed(size):
     bad[1, 2] = np.nan
     bad[0, 2] = -np.inf
     match = r"control 'size' holds 2 NaN and 1 infinity, the first at index \(0, 2\)"
-    refused(match, target, {"size": bad}, retain=0.5)
-    refused(match, target, {"size": bad}, floors=0.5)
+    assert_refused(match, target, {"size": bad}, retain=0.5)
+    assert_refused(match, target, {"size": bad}, floors=0.5)
     bad = target.reshape(-1).astype(np.float32)
     bad[-1] = np.inf
-    refused(f"target holds 1 infinity, the first at index {size - 1};", bad)
+    assert_refused(f"target holds 1 infinity, the first at index {size - 1};", bad)
 
 
 def test_nan_everywhere_in_a_large_array():
-    refused("target holds 50000 NaN", np.full(50_000, np.nan))
+    assert_refused("target holds 50000 NaN", np.full(50_000, np.nan))
 
 
 def test_retain_needs_a_positive_best():
-    refused("needs a positive attainable best.*floors=", TARGET, -CONTROL, retain=0.5)
+    assert_refused("needs a positive attainable best.*floors=", TARGET, -CONTROL, retain=0.5)
     assert cops_lp.solve(TARGET, -CONTROL, keep=2, floors=-5.0).kept.tolist() == [-3.0]
 
 
 @pytest.mark.parametrize("threads", [0, -1, 1.5, True, "2"])
 def test_threads(threads):
-    refused("threads is", TARGET, threads=threads)
+    assert_refused("threads is", TARGET, threads=threads)
 
 
 def test_controls_as_array_sequence_mapping_and_stack():

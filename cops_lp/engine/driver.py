@@ -67,7 +67,7 @@ class Relaxation:
     certificate : ndarray of float64, shape (K,), or None
         When infeasible: y ≥ 0 with yᵀb > T_k(Aᵀy); `threshold` is then the k-th largest Aᵀy.
     candidates : Candidates or None
-        For two controls or more: what :func:`.nearest.nearest_weights` starts from.
+        The last read's open weights; None where all weights were.
     """
 
     feasible: bool
@@ -141,28 +141,22 @@ def solve_relaxation(
         sample = _finite(store.gather(None if whole else _sample_index(d, K, attempt)))
         if scaling is None:
             scaling = _exponents(sample)
-        previous, found = found, None
         np.ldexp(sample, -scaling[:, None], out=sample)
         share = sample.shape[1] / d
         expected = np.clip(_ldexp(floors[:, 0], -scaling[1:]), -_BEYOND, _BEYOND) * share
-        guess: Region | None = None
-        if attempt == 0 or (attempt == 1 and not isinstance(region, Cone)):
+        previous, region = region, None
+        if not (attempt > 1 or isinstance(previous, Cone)):
             near = None if start is None or attempt else _scaled(start, scaling)
             beside = 2.5 * NEAREST * share if K > 1 and start is None else 0.0
-            guess = guess_region(sample, k * share, expected, near, whole, beside)
-            if guess is None and whole:
-                if late or d <= _SMALL:
-                    break
-                continue
-        if guess is None:
-            rays = region.rays if isinstance(region, Cone) else None
-            if rays is None or previous is None:
-                rays = guess_rays(sample, k / d, expected, spread, SampleSearch(sample))
-            if previous is not None:
-                ray = _scaled_ray(previous, scaling)
-                rays = widened_rays(rays, sample, k / d, ray, spread)
-            guess = Cone(rays)
-        region = guess
+            region = guess_region(sample, k * share, expected, near, whole, beside)
+        if region is None and whole:
+            if late or d <= _SMALL:
+                break
+            continue  # too many to push
+        if region is None:
+            ended = None if found is None else _scaled_ray(found, scaling)
+            region = _cone(sample, k / d, expected, spread, previous, ended)
+        found = None
         raw = region.unscaled(scaling)
         screened = store.screen(raw, mask)
         passes += 1
@@ -200,6 +194,22 @@ def solve_relaxation(
                 mask[screened.index] = inner_mask
             return _joined(screened, found, raw.width(), passes)
     return _solve_all(store, k, floors, mask, magnitudes, passes)
+
+
+def _cone(
+    sample: np.ndarray,
+    share: float,
+    floors: np.ndarray,
+    spread: float,
+    previous: Region | None,
+    ended: np.ndarray | None,
+) -> Cone:
+    """Cone of a sample's optima, or where one has failed, that one and where it ended."""
+    if isinstance(previous, Cone) and ended is not None:
+        rays = previous.rays
+    else:
+        rays = guess_rays(sample, share, floors, spread, SampleSearch(sample))
+    return Cone(rays if ended is None else widened_rays(rays, sample, share, ended, spread))
 
 
 def best_sum(store: Store, k: int) -> tuple[float, float] | None:
@@ -245,9 +255,6 @@ def _solve_all(
     certificate = None
     if vertex.certificate is not None:
         certificate = _ldexp(vertex.certificate, -scaling[1:])
-    candidates = None
-    if store.controls > 1 and vertex.feasible:
-        candidates = Candidates(None, _ldexp(scores, scaling[:, None]), math.inf)
     return Relaxation(
         feasible=vertex.feasible,
         multipliers=multipliers,
@@ -263,21 +270,17 @@ def _solve_all(
         passes=passes + 1,
         open_count=store.size,
         certificate=certificate,
-        candidates=candidates,
     )
 
 
 def _joined(screened: Screened, inner: Relaxation, width: float, passes: int) -> Relaxation:
     """The whole store's optimum from what was kept at once and the open weights' optimum."""
-    candidates = None
-    if inner.candidates is not None:
-        candidates = Candidates(screened.index, screened.scores, width)
     return replace(
         inner,
         kept_sums=_sum(screened.sums, inner.kept_sums),
         magnitudes=screened.magnitudes + inner.magnitudes,
         fractional=screened.index[inner.fractional],
-        candidates=candidates,
+        candidates=Candidates(screened.index, screened.scores, width),
         passes=passes,
         open_count=len(screened.index),
     )

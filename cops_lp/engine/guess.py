@@ -6,17 +6,15 @@ import math
 
 import numpy as np
 
-from .exact import solve_exact
-from .newton import estimate_region
+from .newton import FEW, estimate_region
+from .pushing import Repeated
 from .region import Ellipsoid
-from .several import Search
 
 __all__ = ["guess_region"]
 
 _FIRST = 1024  # weights solved exactly to start from
 _KEPT = 96  # of which at least so many on either side of the threshold
 _SPREAD = 3.3  # standard deviations of a rank: missed one time in a thousand
-_FEW = 16
 
 
 def guess_region(
@@ -46,7 +44,7 @@ def guess_region(
     """
     r = sample.shape[1]
     few = min(k, r - k)
-    if few < _FEW:
+    if few < FEW:
         return None
     if len(floors) == 0:
         return _interval(sample[0], k, exact)
@@ -55,23 +53,9 @@ def guess_region(
     count = min(r, max(_FIRST, int(_KEPT * r / few)))
     part = np.ascontiguousarray(sample[:, :: r // count])
     share = part.shape[1] / r
-    ray = _solve(part, round(k * share), floors * share)
+    ray, _ = Repeated(part).solve(round(k * share), floors * share)
     rough = 3.0 * math.sqrt(few * (1.0 / share - 1.0)) + 1.0 / share
     return estimate_region(sample, k, floors, ray, rough, exact, beside)
-
-
-def _solve(scores: np.ndarray, k: int, floors: np.ndarray) -> np.ndarray:
-    """Ray of the dual optimum, at infinity where there is none."""
-    ray = np.zeros(len(scores) + 1)
-    if not 0 < k < scores.shape[1]:
-        return ray
-    parts = np.stack((floors, np.zeros(len(floors))), axis=1)
-    if len(floors) > 1:
-        return Search(scores).dual_ray(k, parts)[0]
-    vertex = solve_exact(scores, k, parts)
-    if vertex.feasible:
-        ray[0], ray[1:-1], ray[-1] = 1.0, vertex.multipliers, sum(vertex.threshold)
-    return ray
 
 
 def _interval(c: np.ndarray, k: float, exact: bool) -> Ellipsoid | None:

@@ -35,7 +35,7 @@ class Candidates:
 
 def nearest_weights(
     store: Store,
-    candidates: Candidates,
+    candidates: Candidates | None,
     multipliers: np.ndarray,
     threshold: float,
     mask: np.ndarray,
@@ -47,7 +47,8 @@ def nearest_weights(
     Parameters
     ----------
     store : Store
-    candidates : Candidates
+    candidates : Candidates or None
+        None stands for all weights.
     multipliers, threshold
         The optimum's.
     mask : ndarray of bool, shape (d,)
@@ -69,6 +70,8 @@ def nearest_weights(
     O(nK) for n candidates; O(dK) a pass.
     """
     passes = 0
+    if candidates is None:
+        candidates = Candidates(None, store.gather(None), math.inf)
     while True:
         index = candidates.index
         scores = candidates.scores
@@ -100,7 +103,9 @@ def nearest_weights(
         passes += 1
         rank = min(4 * NEAREST, len(distance) - 1)
         enough = float(np.partition(distance, rank)[rank]) if len(distance) else 0.0
-        candidates = _read(store, multipliers, threshold, max(enough, 4.0 * candidates.width))
+        if not math.isfinite(reached):  # too few of them: how far the rest is is not known
+            reached = max(enough, 4.0 * candidates.width)
+        candidates = _read(store, multipliers, threshold, reached)
 
 
 def _first(distance: np.ndarray, side: np.ndarray, count: int) -> np.ndarray:

@@ -20,10 +20,12 @@ import numpy as np
 from ..kernels import newton as kernel
 from .region import Ellipsoid
 
-__all__ = ["estimate_region"]
+__all__ = ["FEW", "estimate_region"]
+
+FEW = 16
+"""Sampled weights on one side of the threshold below which a sample says little about it."""
 
 _STEPS = 12
-_FEW = 16  # sampled weights on one side of the threshold below which it says little
 _SURE = 6.0  # standard deviations of slack beyond which a floor does not bind
 _QUANTILE = 3.0  # of a standard normal distribution: the region misses one time in 700
 _MOST = 0.3
@@ -39,7 +41,7 @@ def estimate_region(
     start: np.ndarray,
     rough: float,
     exact: bool,
-    beside: float = 0.0,
+    beside: float,
 ) -> Ellipsoid | None:
     """Ellipsoid around the dual optimum.
 
@@ -48,7 +50,7 @@ def estimate_region(
     scores : ndarray of float64, shape (1 + K, n), K ≥ 1
         Of about 1 at most. Contiguous rows.
     k : float
-        Budget; a sample's, k r / d, need not be whole.
+        Budget, at least FEW from 0 and from n; a sample's, k r / d, need not be whole.
     floors : ndarray of float64, shape (K,)
     start : ndarray of float64, shape (K + 2,)
         Ray of a first guess.
@@ -63,7 +65,7 @@ def estimate_region(
     -------
     Ellipsoid or None
         None where Newton's method does not settle: masses of ties, floors that cannot be met
-        or depend on each other, a threshold with hardly any weights on one side.
+        or depend on each other, a score that a few weights hold most of.
 
     Notes
     -----
@@ -71,7 +73,7 @@ def estimate_region(
     """
     K, n = len(floors), scores.shape[1]
     few = min(k, n - k)
-    if few < _FEW or not start[0] > 0.0:
+    if not start[0] > 0.0:
         return None
     y = start[1:] / start[0]  # (λ, μ)
     wanted = np.append(floors, k)

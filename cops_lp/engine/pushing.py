@@ -16,21 +16,20 @@ from typing import TypeAlias
 import numpy as np
 
 from .exact import solve_exact
+from .newton import FEW
 from .region import Cone, infinite_ray
 from .several import Search
 from .stores import ArrayStore, Screened
 from .vertex import Vertex
 
-__all__ = ["SampleSearch", "guess_rays", "widened_rays"]
+__all__ = ["Repeated", "SampleSearch", "guess_rays", "widened_rays"]
 
 SampleSolver: TypeAlias = Callable[[np.ndarray, int, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
-_FEW = 16.0  # sampled weights on one side of the threshold below which a spread means nothing
 _STRIDE = 8  # one sampled weight in so many is sampled again
 _SPREAD = 5.0
-"""Standard deviations for the inner sample. With up to two controls the outer pushes, at most 4
-deviations of a sample _STRIDE times larger, are 1.4 of the inner one's; that leaves 3.6 for the
-inner sample's error. With more controls the pushes are wider: more are solved in full."""
+"""Standard deviations for the inner sample. The driver's first pushes, 4 deviations of a sample
+_STRIDE times larger, are 1.4 of the inner one's; that leaves 3.6 for the inner sample's error."""
 _LEAST = 4096  # sampled weights below which that does not pay
 
 
@@ -66,13 +65,13 @@ def guess_rays(
     K, r = len(floors), sample.shape[1]
     # A threshold with few sampled weights beyond it says little: there the region is open.
     k = share * r
-    few, rest_few = k < _FEW, r - k < _FEW
+    few, rest_few = k < FEW, r - k < FEW
     scale = 1.0
     if few:
-        scale = _FEW / k if k > 0 else 1.0
-        k = _FEW
+        scale = FEW / k if k > 0 else 1.0
+        k = FEW
     elif rest_few:
-        k = r - _FEW
+        k = r - FEW
     k = min(max(k, 0.0), float(r))
     target = np.concatenate(([k], floors * scale))
     center, kept = solve(sample, min(max(round(k), 0), r), target[1:])
@@ -114,7 +113,7 @@ def widened_rays(
     combined = ray[:-1] @ sample
     ordered = np.sort(combined)[::-1]
     k = share * r
-    push = spread * math.sqrt(max(k * (1.0 - share), _FEW)) + _FEW
+    push = spread * math.sqrt(max(k * (1.0 - share), FEW)) + FEW
     more = [ray]
     K = len(ray) - 2
     for position, infinity in ((k - push, 1.0), (k + push, -1.0)):
@@ -139,28 +138,27 @@ class SampleSearch:
         self._region: Cone | None = None
         self._screened: Screened | None = None
         self._mask = np.zeros(sample.shape[1], dtype=bool)
-        self._outer: _Repeated | None = None
+        self._outer: Repeated | None = None
 
     def __call__(
         self, sample: np.ndarray, k: int, floors: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Ray of the dual optimum (at infinity where the floors cannot be met), and where x = 1."""
         r = sample.shape[1]
-        wanted = np.stack((floors, np.zeros(len(floors))), axis=1)
         if r >= _LEAST and self._region is None and 0 < k < r:
             self._screen(k / r, floors)
         if self._region is not None and self._screened is not None:
             open_ = self._screened
             left = k - open_.kept
             if 0 < left < len(open_.index):
-                ray, kept = self._inner.solve(left, wanted - open_.sums[1:])
+                ray, kept = self._inner.solve(left, floors - open_.sums[1:].sum(axis=1))
                 if ray[0] > 0.0 and self._region.contains(ray):
                     whole = self._mask.copy()
                     whole[open_.index] = kept
                     return ray, whole
         if self._outer is None:
-            self._outer = _Repeated(sample)
-        return self._outer.solve(k, wanted)
+            self._outer = Repeated(sample)
+        return self._outer.solve(k, floors)
 
     def _screen(self, share: float, floors: np.ndarray) -> None:
         inner = np.ascontiguousarray(self._sample[:, ::_STRIDE])
@@ -168,11 +166,14 @@ class SampleSearch:
         self._region = Cone(guess_rays(inner, share, scaled, _SPREAD, SampleSearch(inner)))
         self._screened = ArrayStore(tuple(self._sample)).screen(self._region, self._mask)
         opened = np.ascontiguousarray(self._screened.scores, dtype=np.float64)
-        self._inner = _Repeated(opened, self._region.lam_range() if len(floors) == 1 else None)
+        self._inner = Repeated(opened, self._region.lam_range() if len(floors) == 1 else None)
 
 
-class _Repeated:
-    """One set of scores, solved again and again; from two controls on, from the last basis."""
+class Repeated:
+    """One set of scores, solved again and again; from two controls on, from the last basis.
+
+    `scores` and `hints` as in :func:`.exact.solve_exact`.
+    """
 
     def __init__(self, scores: np.ndarray, hints: np.ndarray | None = None) -> None:
         self._scores = scores
@@ -180,9 +181,11 @@ class _Repeated:
         self._search = Search(scores) if len(scores) > 2 else None
 
     def solve(self, k: int, floors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Ray of the dual optimum (at infinity where the floors cannot be met), and where x = 1."""
+        parts = np.stack((floors, np.zeros(len(floors))), axis=1)
         if self._search is not None and 0 < k < self._scores.shape[1]:
-            return self._search.dual_ray(k, floors)
-        vertex = solve_exact(self._scores, k, floors, hints=self._hints)
+            return self._search.dual_ray(k, parts)
+        vertex = solve_exact(self._scores, k, parts, hints=self._hints)
         return _vertex_ray(vertex), vertex.kept
 
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..kernels.screening import BLOCK, screen_pair, screen_rows
+from ..kernels.screening import BLOCK, LANES, TILE, screen
 from .region import MARGIN, Ellipsoid, Region
 
 __all__ = ["ArrayStore", "Screened", "Store"]
@@ -147,44 +147,29 @@ class ArrayStore:
             scores=scores,
         )
 
-    def _part(self, j: int, start: int, stop: int) -> np.ndarray:
-        """In place; plain and read-only, so that Numba compiles for one kind of array."""
-        part: np.ndarray = self._flat[j][start:stop].view(np.ndarray)
-        part.flags.writeable = False
-        return part
-
     def _screen_chunk(
         self, start: int, stop: int, region: _Prepared, room: _Room, mask: np.ndarray | None
     ) -> _Chunk:
         states = room.state[: stop - start] if mask is None else mask.view(np.uint8)[start:stop]
         sums = np.empty((-(-(stop - start) // BLOCK), 3, 1 + self.controls))
+        addresses = np.array(
+            [row.ctypes.data for row in (self._flat if room.rows is None else room.rows)]
+        )
         kept = found = 0
-        if region.pair is not None and room.rows is None:
-            kept, found = screen_pair(
-                self._part(0, start, stop), self._part(-1, start, stop),
-                *region.pair, region.tiny, region.single,
-                room.lanes, states, sums, room.index, room.opened,
-            )  # fmt: skip
-        elif room.rows is None:
-            addresses = np.array([flat.ctypes.data for flat in self._flat])
-            kept, found = screen_rows(
-                addresses, start, region.rays, region.factor, region.reach, region.tiny,
-                region.huge, region.single, room.work, room.lanes, states, sums,
-                room.index, room.opened,
-            )  # fmt: skip
-        else:
-            addresses = np.array([row.ctypes.data for row in room.rows])
-            for begin in range(0, stop - start, BLOCK):
-                end = min(begin + BLOCK, stop - start)
+        step = stop - start if room.rows is None else BLOCK
+        for begin in range(0, stop - start, step):
+            end = min(begin + step, stop - start)
+            if room.rows is not None:
                 for row, flat in zip(room.rows, self._flat, strict=True):
                     row[: end - begin] = flat[start + begin : start + end]
-                more, new = screen_rows(
-                    addresses, 0, region.rays, region.factor, region.reach, region.tiny,
-                    region.huge, region.single, room.work, room.lanes, states[begin:end],
-                    sums[begin // BLOCK :][:1], room.index[found:], room.opened[:, found:],
-                )  # fmt: skip
-                room.index[found : found + new] += begin
-                kept, found = kept + more, found + new
+            more, found = screen(
+                addresses, start if room.rows is None else 0, begin, found,
+                region.rays, region.factor, region.reach, region.tiny, region.huge,
+                region.single, region.paired, room.work, room.lanes,
+                states[begin:end], sums[begin // BLOCK : -(-end // BLOCK)],
+                room.index, room.opened,
+            )  # fmt: skip
+            kept += more
         return _Chunk(
             start,
             kept,
@@ -194,8 +179,12 @@ class ArrayStore:
         )
 
     def _in_place(self, dtype: np.dtype) -> bool:
+        """Whether a kernel can read the scores by their addresses."""
         return all(
-            isinstance(flat, np.ndarray) and flat.dtype == dtype and flat.dtype.isnative
+            isinstance(flat, np.ndarray)
+            and flat.dtype == dtype
+            and flat.dtype.isnative
+            and flat.flags.aligned
             for flat in self._flat
         )
 
@@ -208,8 +197,8 @@ class _Room:
         self.opened = np.empty((rows, n + 1), region.dtype)  # touched as far as it is filled
         self.index = np.empty(n + 1, np.int32)
         self.state = np.empty(n if states else 0, np.uint8)
-        self.work = np.empty((4, 1024 + _PAD), region.dtype)
-        self.lanes = np.zeros((rows, 3, 16))
+        self.work = np.empty((4, TILE + _PAD), region.dtype)
+        self.lanes = np.zeros((rows, 3, LANES))
 
 
 class _Prepared:
@@ -236,14 +225,12 @@ class _Prepared:
             factor = factor * (1.0 + margin)
         self.reach = (margin * reach).astype(dtype)
         self.reach[-1] += self.tiny + dtype.type(beside * (1.0 + margin))
+        self.paired = oval and controls <= 1
+        if self.paired and controls == 0:
+            rays, self.reach = np.insert(rays, 1, 0.0, axis=1), np.insert(self.reach, 1, 0.0)
+            factor = np.diag([0.0, factor[0, 0]])
         self.rays = np.ascontiguousarray(rays, dtype=dtype)
         self.factor = np.ascontiguousarray(factor, dtype=dtype)
-        self.pair: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
-        if oval and controls == 1:
-            self.pair = self.rays[0], self.factor, self.reach
-        elif oval and controls == 0:  # the target stands in for a control of weight 0
-            square = np.array([[0, 0], [0, self.factor[0, 0]]], dtype)
-            self.pair = np.insert(self.rays[0], 1, 0.0), square, np.insert(self.reach, 1, 0.0)
 
 
 class _Combined:

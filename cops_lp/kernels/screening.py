@@ -8,22 +8,30 @@ the arithmetic hides behind it.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from ._jit import compiled
 from ._pointers import row_at
 
-__all__ = ["BLOCK", "screen_pair", "screen_rows"]
+__all__ = ["BLOCK", "LANES", "TILE", "screen"]
 
 BLOCK = 1 << 16
 """Weights whose sums are one entry. Fixed: which weights are summed together decides the bits."""
 
-_TILE = 1024
-_LANES = 16
+TILE = 1024
+"""Weights that are decided, summed and gathered before the next are read."""
+
+LANES = 16
+"""Sums side by side."""
+
 _GROUP = 16  # words of 8 states looked at together
 _ONES = np.uint64(0x0101010101010101)
 _TWOS = np.uint64(0x0202020202020202)
 _PAIRS = np.uint64(0x00FF00FF00FF00FF)
+_MAGNITUDE = np.int32(0x7FFFFFFF)  # of a float32's bits; larger ones are larger numbers
+_ONE = np.int32(1)
 _LARGEST = np.float32(3e38)
 
 # No `nnan`, no `ninf`: NaN and infinities must end up open. Every order of these sums is
@@ -34,7 +42,7 @@ _CONTRACT = ("contract", "nsz")
 
 @compiled(fastmath=_CONTRACT)
 def _classify_pair(c, a, center, factor, reach, tiny, state):
-    """state[i] = 1 kept, 0 dropped, 2 open; see :func:`screen_pair`."""
+    """state[i] = 1 kept, 0 dropped, 2 open; see :func:`screen`."""
     alpha, lam, mu = center[0], center[1], center[2]
     f00, f01, rest = factor[0, 0], factor[0, 1], factor[1, 1] * factor[1, 1] + tiny
     c_reach, a_reach, m_reach = reach[0], reach[1], reach[2]
@@ -135,7 +143,7 @@ def _classify_cone(scores, rows, start, rays, reach, huge, work, state):
 
 @compiled(fastmath=_ANY_ORDER)
 def _sum_single(row, state):
-    """Sum of a tile's kept weights; exact but for values 2^20 times smaller than others."""
+    """Sum of a tile's kept weights, in any order."""
     total = 0.0
     for i in range(len(row)):
         total += np.float64(row[i]) if state[i] == 1 else 0.0
@@ -143,12 +151,18 @@ def _sum_single(row, state):
 
 
 @compiled(fastmath=_ANY_ORDER)
-def _size_single(row, state):
-    """Sum of their absolute values, good to six digits: it scales tolerances."""
-    total = np.float32(0.0)
+def _range_single(row, bits, state):
+    """Sum a tile's kept absolute values, to three digits; and the bits of the least but 0, less 1.
+
+    Integers, because a least float would hide NaN from the compiler.
+    """
+    total, least = np.float32(0.0), _MAGNITUDE
     for i in range(len(row)):
-        total += abs(row[i]) if state[i] == 1 else np.float32(0.0)
-    return total
+        kept = state[i] == 1
+        total += abs(row[i]) if kept else np.float32(0.0)
+        size = np.int32((bits[i] & _MAGNITUDE) - _ONE) & _MAGNITUDE  # of 0 the largest
+        least = min(least, np.int32(size) if kept else _MAGNITUDE)
+    return total, least
 
 
 @compiled
@@ -159,9 +173,9 @@ def _sum_double(row, state, sums, errors, sizes):
     Sum2).
     """
     n = len(state)
-    whole = n - n % _LANES
-    for i in range(0, whole, _LANES):
-        for j in range(_LANES):
+    whole = n - n % LANES
+    for i in range(0, whole, LANES):
+        for j in range(LANES):
             x = np.float64(row[i + j]) if state[i + j] == 1 else 0.0
             h = sums[j]
             s = h + x
@@ -181,16 +195,22 @@ def _sum_double(row, state, sums, errors, sizes):
 
 @compiled
 def _add_tile(row, state, single, lanes):
-    """Add a tile's kept weights to a score's lanes, shape (3, 16): sums, errors, sizes."""
+    """Add a tile's kept weights to a score's lanes, shape (3, 16): sums, errors, sizes.
+
+    Numbers of 24 bits that sum up to less than 2^53 units in the last place of the least of
+    them do so exactly in float64, in any order.
+    """
+    if single:
+        size, least = _range_single(row, row.view(np.int32), state)
+        if size == 0.0:
+            return
+        # Subnormal numbers have the last bits of the first binade.
+        binade = max((least + 1) >> 23, 1)
+        single = size < _LARGEST and math.frexp(np.float64(size))[1] + 98 <= binade
     if not single:
         _sum_double(row, state, lanes[0], lanes[1], lanes[2])
         return
     x = _sum_single(row, state)
-    size = np.float64(_size_single(row, state))
-    if not size < _LARGEST:  # beyond single precision; so may be nothing but these
-        size = 0.0
-        for i in range(len(row)):
-            size += abs(np.float64(row[i])) if state[i] == 1 else 0.0
     h = lanes[0, 0]
     s = h + x
     t = s - h
@@ -200,14 +220,14 @@ def _add_tile(row, state, single, lanes):
 
 
 @compiled
-def close_lanes(lanes, sums):
+def _close_lanes(lanes, sums):
     """Lanes, shape (1 + K, 3, 16), into `sums`, shape (3, 1 + K); clears them.
 
     Each score's sum, that sum's rounding error, and the sum of its absolute values.
     """
     for j in range(sums.shape[1]):
         total = error = size = 0.0
-        for lane in range(_LANES):
+        for lane in range(LANES):
             h = total
             total = h + lanes[j, 0, lane]
             t = total - h
@@ -254,121 +274,84 @@ def _find_open(state, start, index, found):
 
 
 @compiled
-def screen_pair(c, a, center, factor, reach, tiny, single, lanes, state, sums, index, opened):
-    """Decide weights by an ellipsoid of dual points, for at most one control.
-
-    Parameters
-    ----------
-    c, a : float32 or float64, shape (n,), read-only
-        Target and control, read in place; without a control the target again. Not
-        necessarily finite.
-    center : shape (3,)
-        (α, λ, μ): the sign of α c + λ a − μ counts.
-    factor : shape (2, 2)
-        Upper triangular; over the ellipsoid the form varies by |factor · (a, 1)|.
-    reach : shape (3,)
-        Of (|c|, |a|, 1): what rounding may change.
-    tiny : float
-        Added to squares, against underflow.
-    single : bool
-        Whether the scores are float32.
-    lanes : float64, shape (1 + K, 3, 16), zeros; zeros again afterwards
-    state : uint8, shape (n,), contiguous, filled
-        1 where kept, else 0.
-    sums : float64, shape (⌈n / BLOCK⌉, 3, 1 + K), filled
-        For each block, over the kept weights: each score's sum, that sum's rounding error, and
-        the sum of its absolute values.
-    index : int32, shape (at least n + 1,), filled
-        Positions of the open weights, ascending.
-    opened : shape (1 + K, at least n), filled
-        Their scores.
-
-    Returns
-    -------
-    kept, open : int
-
-    Notes
-    -----
-    O(n). Sums are those of a fixed order: the same bits wherever the kernel runs.
-    """
-    n = len(c)
-    pair = sums.shape[2] == 2
-    kept = found = 0
-    for block in range(sums.shape[0]):
-        stop = min(n, (block + 1) * BLOCK)
-        for start in range(block * BLOCK, stop, _TILE):
-            end = min(start + _TILE, stop)
-            x, y, decided = c[start:end], a[start:end], state[start:end]
-            _classify_pair(x, y, center, factor, reach, tiny, decided)
-            _add_tile(x, decided, single, lanes[0])
-            if pair:
-                _add_tile(y, decided, single, lanes[1])
-            before = found
-            more, found = _find_open(decided, start, index, found)
-            kept += more
-            for q in range(before, found):
-                opened[0, q] = c[index[q]]
-                if pair:
-                    opened[1, q] = a[index[q]]
-        close_lanes(lanes, sums[block])
-    return kept, found
-
-
-@compiled
-def screen_rows(
-    scores, begin, rays, factor, reach, tiny, huge, single, work, lanes, state, sums, index, opened
-):
-    """Decide weights by an ellipsoid or a cone, for any number of controls.
+def screen(
+    scores, begin, offset, found, rays, factor, reach, tiny, huge, single, paired,
+    work, lanes, state, sums, index, opened,
+):  # fmt: skip
+    """Decide weights by an ellipsoid or a cone.
 
     Parameters
     ----------
     scores : int64, shape (1 + K,)
-        Addresses of the rows of scores, contiguous and of the dtype of `work`.
+        Addresses of the rows of scores: contiguous, aligned, of the dtype of `work`, not
+        necessarily finite.
     begin : int
-        First weight to decide.
+        Where in the rows the first weight to decide is.
+    offset : int
+        Its position, as `index` is to state it.
+    found : int
+        How many open weights `index` and `opened` hold already.
     rays : shape (m, K + 2)
         Rows (α, λ_1 … λ_K, μ): the ellipsoid's center, or the rays that span a cone.
     factor : shape (K + 1, K + 1), or (0, 0) for a cone
         Upper triangular; rows and columns in the order A_1 … A_K, 1.
     reach : shape (K + 2,)
         Of (|c|, |A_1| … |A_K|, 1): what rounding may change at any point of the region.
+    tiny : float
+        Added to squares, against underflow.
     huge : float
-        Forms as large as this may have overflowed: such weights are open.
-    work : float32 or float64, shape (4, at least 1024)
+        Of a cone, forms as large as this may have overflowed: such weights are open.
+    single : bool
+        Whether the scores are float32.
+    paired : bool
+        An ellipsoid and at most one control, which the target stands in for, with weight 0,
+        where there is none: rays, factor and reach are those of K = 1.
+    work : float32 or float64, shape (4, at least TILE)
+    lanes : float64, shape (1 + K, 3, LANES), zeros; zeros again afterwards
     state : uint8, shape (n,), contiguous, filled
-        Of the weights from `begin` on.
-    tiny, single, lanes, sums, index, opened
-        As in :func:`screen_pair`.
+        1 where kept, else 0.
+    sums : float64, shape (⌈n / BLOCK⌉, 3, 1 + K), filled
+        For each block, over the kept weights: each score's sum, that sum's rounding error, and
+        the sum of its absolute values.
+    index : int32, shape (at least found + n + 1,), filled
+        Positions of the open weights, ascending.
+    opened : shape (1 + K, at least found + n), filled
+        Their scores.
 
     Returns
     -------
-    kept, open : int
+    kept, found : int
 
     Notes
     -----
-    O(n K^2) for an ellipsoid, O(m K n) for a cone.
+    O(n K^2) for an ellipsoid, O(m K n) for a cone. Sums are those of a fixed order: the same
+    bits wherever the kernel runs.
     """
     rows, n = len(scores), len(state)
-    kept = found = 0
+    kept = 0
     for block in range(sums.shape[0]):
         stop = min(n, (block + 1) * BLOCK)
-        for start in range(block * BLOCK, stop, _TILE):
-            end = min(start + _TILE, stop)
+        for start in range(block * BLOCK, stop, TILE):
+            end = min(start + TILE, stop)
             first, last = begin + start, begin + end
             decided = state[start:end]
-            if factor.shape[0] == 0:
+            if paired:
+                c = row_at(scores, 0, first, last, work)
+                a = row_at(scores, rows - 1, first, last, work)
+                _classify_pair(c, a, rays[0], factor, reach, tiny, decided)
+            elif factor.shape[0] == 0:
                 _classify_cone(scores, rows, first, rays, reach, huge, work, decided)
             else:
                 _classify_ellipsoid(
                     scores, rows, first, rays[0], factor, reach, tiny, work, decided
                 )
-            before = found
-            more, found = _find_open(decided, start, index, found)
+            before, place = found, offset + start
+            more, found = _find_open(decided, place, index, found)
             kept += more
             for j in range(rows):
                 row = row_at(scores, j, first, last, work)
                 _add_tile(row, decided, single, lanes[j])
                 for q in range(before, found):
-                    opened[j, q] = row[index[q] - start]
-        close_lanes(lanes, sums[block])
+                    opened[j, q] = row[index[q] - place]
+        _close_lanes(lanes, sums[block])
     return kept, found
