@@ -15,8 +15,10 @@ import numpy as np
 
 from ..kernels.two_score import sum_dd
 from ..problem import FLOOR_TOLERANCE, JOINT_TOLERANCE
+from . import doubles
 from .exact import solve_exact
 from .guess import guess_region
+from .masses import Windows, find_masses, solve_by_windows
 from .nearest import NEAREST, Candidates
 from .pushing import SampleSearch, guess_rays, widened_rays
 from .region import Cone, Region
@@ -30,6 +32,7 @@ _WHOLE_NEAR = 1 << 16  # the same where a point near the optimum is known
 _WHOLE_LATE = 1 << 21  # the same where a sample has failed
 _SMALL = 1 << 16  # weights up to which, where no region can be guessed, all are solved
 _SAMPLE = (1 << 13, 1 << 18)  # least and most weights sampled at first
+_CROWDED = 64  # masses are looked for where more than one in so many sampled weights is open
 _SHRINK = 2  # open weights are a problem to guess for when fewer by this factor
 _SPREADS = (4.0, 6.0, 10.0, 20.0)  # standard deviations of a cone, a round each
 _SEED = 20_210_712
@@ -158,41 +161,33 @@ def solve_relaxation(
             region = _cone(sample, k / d, expected, spread, previous, ended)
         found = None
         raw = region.unscaled(scaling)
-        screened = store.screen(raw, mask)
+        screened = store.screen(raw, mask, _masses(sample, region, scaling))
         passes += 1
         left = k - screened.kept
-        if not 0 <= left <= len(screened.index):
+        if not 0 <= left <= screened.open_count:
             continue  # wrong by more than the open weights can mend
         if _outgrows(scaling, _finite(screened.scores)):
             scaling = region = None
             continue
-        inner = ArrayStore(tuple(screened.scores))
-        inner_mask = np.empty(inner.size, dtype=bool)
-        solver = partial(_solve_all, hints=raw.lam_range() if K == 1 else None)
-        middle = None if isinstance(raw, Cone) else raw.center / raw.center[0]
-        if inner.size * _SHRINK <= d and inner.size > _DIRECT[min(K, 2)]:
-            solver = partial(solve_relaxation, start=middle)
-        elif K > 0 and _SMALL < inner.size <= _WHOLE_LATE and not late:
-            # A sample said too little: few weights hold most of a score. All of them say it.
-            solver = partial(solve_relaxation, start=middle, late=True)
-        found = solver(
-            inner,
+        inner = _solve_open(
+            screened,
             left,
-            _difference(floors, screened.sums[1:]),
-            inner_mask,
+            doubles.subtract(floors, screened.sums[1:]),
             magnitudes + screened.magnitudes[1:],
+            raw,
+            d,
+            late,
         )
+        found = inner.found
         if not found.feasible:
             sizes = magnitudes + screened.magnitudes[1:] + found.magnitudes[1:]
             if _proves_infeasible(store, k, floors, sizes, found.certificate):
-                return _joined(screened, found, 0.0, passes + 1)
+                return _joined(store, screened, inner, 0.0, None, passes + 1)
         elif any(
             region.contains(ray)
-            for ray in _optimal_rays(found, screened.scores, inner_mask, region, scaling)
+            for ray in _optimal_rays(found, inner.scores, inner.kept, region, scaling)
         ):
-            if mask is not None:
-                mask[screened.index] = inner_mask
-            return _joined(screened, found, raw.width(), passes)
+            return _joined(store, screened, inner, raw.width(), mask, passes)
     return _solve_all(store, k, floors, mask, magnitudes, passes)
 
 
@@ -273,17 +268,132 @@ def _solve_all(
     )
 
 
-def _joined(screened: Screened, inner: Relaxation, width: float, passes: int) -> Relaxation:
+@dataclass(frozen=True, slots=True)
+class _Inner:
+    """Optimum of the open weights.
+
+    `scores` and `kept` (where x = 1) are those of the weights gathered and of the copies that
+    stand for masses, of which `windows` and `amounts` speak; `found` counts all of them.
+    """
+
+    found: Relaxation
+    scores: np.ndarray
+    kept: np.ndarray
+    windows: Windows | None
+    amounts: np.ndarray
+
+
+def _solve_open(
+    screened: Screened,
+    k: int,
+    floors: np.ndarray,
+    magnitudes: np.ndarray,
+    region: Region,
+    d: int,
+    late: bool,
+) -> _Inner:
+    """Solve for the open weights, less than all d of them by guessing again."""
+    K = len(floors)
+    masses = screened.masses.present()
+    middle = None if isinstance(region, Cone) else region.center / region.center[0]
+
+    def solve(
+        scores: np.ndarray, left: int, floors: np.ndarray, magnitudes: np.ndarray
+    ) -> tuple[Relaxation, np.ndarray]:
+        inner = ArrayStore(tuple(scores))
+        kept = np.empty(inner.size, dtype=bool)
+        solver = partial(_solve_all, hints=region.lam_range() if K == 1 else None)
+        if inner.size * _SHRINK <= d and inner.size > _DIRECT[min(K, 2)]:
+            solver = partial(solve_relaxation, start=middle)
+        elif K > 0 and _SMALL < inner.size <= _WHOLE_LATE and not late:
+            # A sample said too little: few weights hold most of a score. All of them say it.
+            solver = partial(solve_relaxation, start=middle, late=True)
+        return solver(inner, left, floors, kept, magnitudes), kept
+
+    if len(masses.counts) == 0:
+        found, kept = solve(screened.scores, k, floors, magnitudes)
+        return _Inner(found, screened.scores, kept, None, masses.counts)
+
+    def solve_windows(windows: Windows, left: int) -> tuple[_Inner, np.ndarray, np.ndarray]:
+        copies = windows.copies(masses).astype(screened.scores.dtype)
+        scores = np.hstack((screened.scores, copies))
+        taken = windows.sums(masses.scores)
+        sizes = np.abs(masses.scores) @ windows.first
+        found, kept = solve(
+            scores, left, doubles.subtract(floors, taken[1:]), magnitudes + sizes[1:]
+        )
+        inside = np.zeros(len(kept), dtype=bool)
+        inside[found.fractional] = True
+        found = replace(
+            found,
+            kept_sums=doubles.add(found.kept_sums, taken),
+            magnitudes=found.magnitudes + sizes,
+        )
+        return _Inner(found, scores, kept, windows, masses.counts), kept, inside
+
+    rays = region.rays if isinstance(region, Cone) else region.center[None, :]
+    guess = rays[:, :-1].mean(axis=0)
+    inner, windows, amounts = solve_by_windows(screened.scores, masses, k, guess, solve_windows)
+    found = inner.found
+    if found.feasible:
+        combined = np.append(1.0, found.multipliers + found.multipliers_rest)
+        reduced = combined @ masses.scores - found.threshold
+        found = replace(found, gap=found.gap + windows.gap(masses, reduced))
+    return replace(inner, found=found, amounts=amounts)
+
+
+def _joined(
+    store: Store,
+    screened: Screened,
+    inner: _Inner,
+    width: float,
+    mask: np.ndarray | None,
+    passes: int,
+) -> Relaxation:
     """The whole store's optimum from what was kept at once and the open weights' optimum."""
+    found, n = inner.found, len(screened.index)
+    index, scores, fractional = screened.index, screened.scores, found.fractional
+    if mask is not None:
+        mask[index] = inner.kept[:n]
+    if inner.windows is not None and mask is not None:
+        around = NEAREST + 2 * len(found.multipliers) + 2
+        amounts = np.zeros_like(screened.masses.counts)
+        amounts[screened.masses.counts > 0] = inner.amounts
+        places = store.hand_out(mask, screened, amounts, around)
+        mass, rank = inner.windows.ranks(inner.amounts, fractional[fractional >= n] - n)
+        mass = np.flatnonzero(screened.masses.counts)[mass]
+        copies = [
+            places[m][r - max(amounts[m] - around, 0)] for m, r in zip(mass, rank, strict=True)
+        ]
+        fractional = np.concatenate((index[fractional[fractional < n]], copies)).astype(np.int64)
+        # As many of each mass as could be asked for stand for it among the candidates.
+        index = np.concatenate((index, *places))
+        order = np.argsort(index)
+        index = index[order]
+        copied = np.repeat(screened.masses.scores, [len(place) for place in places], axis=1)
+        scores = np.hstack((scores, copied.astype(scores.dtype)))[:, order]
+    elif len(fractional):
+        fractional = index[fractional]
+    order = np.argsort(fractional)
     return replace(
-        inner,
-        kept_sums=_sum(screened.sums, inner.kept_sums),
-        magnitudes=screened.magnitudes + inner.magnitudes,
-        fractional=screened.index[inner.fractional],
-        candidates=Candidates(screened.index, screened.scores, width),
+        found,
+        kept_sums=doubles.add(screened.sums, found.kept_sums),
+        magnitudes=screened.magnitudes + found.magnitudes,
+        fractional=fractional[order],
+        values=found.values[order],
+        fractional_scores=found.fractional_scores[:, order],
+        candidates=Candidates(index, scores, width),
         passes=passes,
-        open_count=len(screened.index),
+        open_count=screened.open_count,
     )
+
+
+def _masses(sample: np.ndarray, region: Region, scaling: np.ndarray) -> np.ndarray:
+    """Masses among what a region leaves open of a sample, in raw units; shape (1 + K, m)."""
+    opened = ArrayStore(tuple(sample)).screen(region, None).scores
+    if opened.shape[1] * _CROWDED < sample.shape[1]:
+        opened = opened[:, :0]
+    return _ldexp(find_masses(opened.astype(np.float64)), scaling[:, None])
 
 
 def _optimal_rays(
@@ -364,20 +474,6 @@ def _proves_infeasible(
         return bool(wanted - found[0] > FLOOR_TOLERANCE * float(sizes[used[0]]))
     scale = float(y @ np.maximum(sizes, np.abs(floors[:, 0]))[used])
     return bool(wanted - found[0] > JOINT_TOLERANCE * scale)
-
-
-def _difference(floors: np.ndarray, sums: np.ndarray) -> np.ndarray:
-    """Floors − sums; all double-doubles of shape (K, 2)."""
-    return _sum(floors, -sums)
-
-
-def _sum(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """X + y; all double-doubles of shape (n, 2)."""
-    total = x[:, 0] + y[:, 0]
-    part = total - x[:, 0]
-    error = (x[:, 0] - (total - part)) + (y[:, 0] - part) + (x[:, 1] + y[:, 1])
-    high = total + error
-    return np.stack((high, error - (high - total)), axis=1)
 
 
 def _sample_index(d: int, K: int, attempt: int) -> np.ndarray:

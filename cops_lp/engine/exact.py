@@ -6,16 +6,22 @@ the relaxation and its dual point.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from fractions import Fraction
+
 import numpy as np
 
 from ..kernels import two_score as kernel
 from ..problem import FLOOR_TOLERANCE
+from . import doubles
+from .masses import Masses, Windows, find_masses, solve_by_windows
 from .several import solve_several
 from .ties import lowest_first
 from .vertex import Vertex
 
 __all__ = ["Vertex", "solve_exact"]
 
+_MANY = 1 << 14  # weights from which masses are looked for
 _NO_INDEX = np.empty(0, np.int64)
 _NO_VALUES = np.empty(0)
 
@@ -26,6 +32,7 @@ def solve_exact(
     floors: np.ndarray,
     magnitudes: np.ndarray | None = None,
     hints: np.ndarray | None = None,
+    ordered: bool = True,
 ) -> Vertex:
     """Solve max c·x over 1·x = k, A x ≥ b, 0 ≤ x ≤ 1 for finite scores in memory.
 
@@ -41,6 +48,8 @@ def solve_exact(
         Without it no tolerance is granted.
     hints : ndarray of float64, optional
         For K = 1, multipliers to try first. They save time only.
+    ordered : bool
+        Whether, for K = 1, the lowest of equal weights must be the ones that are kept.
 
     Returns
     -------
@@ -52,10 +61,29 @@ def solve_exact(
     dual simplex with a few dozen for K ≥ 2.
     """
     n = scores.shape[1]
-    flags = np.zeros(n, dtype=np.uint8)
-    c = scores[0]
     if k == 0 or k == n:
         return _forced(scores, k, floors, magnitudes)
+    if n >= _MANY:
+        equal = find_masses(scores)
+        if equal.shape[1]:
+            return _solve_with_masses(scores, equal, k, floors, magnitudes, ordered)
+    return _solve_each(scores, k, floors, magnitudes, ordered, hints)
+
+
+def _solve_each(
+    scores: np.ndarray,
+    k: int,
+    floors: np.ndarray,
+    magnitudes: np.ndarray | None,
+    ordered: bool,
+    hints: np.ndarray | None = None,
+) -> Vertex:
+    """Solve with every weight a column of its own."""
+    n = scores.shape[1]
+    if k == 0 or k == n:
+        return _forced(scores, k, floors, magnitudes)
+    flags = np.zeros(n, dtype=np.uint8)
+    c = scores[0]
     if len(floors) == 0:
         threshold = kernel.top_k(c, k, flags)
         nothing = np.empty(0)
@@ -95,7 +123,7 @@ def solve_exact(
     else:
         fractional, values = _NO_INDEX, _NO_VALUES
     near = np.empty(n, dtype=bool)
-    if kernel.near_threshold(c, a, lam, rest, mu_hi, mu_lo, near) > 1:
+    if ordered and kernel.near_threshold(c, a, lam, rest, mu_hi, mu_lo, near) > 1:
         fractional, values = lowest_first(scores, np.flatnonzero(near), kept, fractional, values)
     return Vertex(
         True,
@@ -107,6 +135,79 @@ def solve_exact(
         values,
         residual=lam * excess if lam > 0.0 else 0.0,
         complementarity=terms,
+    )
+
+
+def _solve_with_masses(
+    scores: np.ndarray,
+    equal: np.ndarray,
+    k: int,
+    floors: np.ndarray,
+    magnitudes: np.ndarray | None,
+    ordered: bool,
+) -> Vertex:
+    """Solve where many weights are equal to a column of `equal`, shape (1 + K, m)."""
+    members = [np.flatnonzero((scores == column[:, None]).all(axis=0)) for column in equal.T]
+    outside = np.ones(scores.shape[1], dtype=bool)
+    for member in members:
+        outside[member] = False
+    rest_index = np.flatnonzero(outside)
+    rest = scores[:, rest_index]
+    masses = Masses(equal, np.array([len(member) for member in members]))
+
+    def solve(windows: Windows, left: int) -> tuple[Vertex, np.ndarray, np.ndarray]:
+        taken = None if magnitudes is None else magnitudes + np.abs(equal[1:]) @ windows.first
+        vertex = _solve_each(
+            np.hstack((rest, windows.copies(masses))),
+            left,
+            doubles.subtract(floors, windows.sums(equal[1:])),
+            taken,
+            ordered,
+        )
+        inside = np.zeros(len(vertex.kept), dtype=bool)
+        inside[vertex.fractional] = True
+        return vertex, vertex.kept, inside
+
+    guess = np.zeros(len(scores))
+    guess[0] = 1.0
+    vertex, windows, amounts = solve_by_windows(rest, masses, k, guess, solve)
+    n = len(rest_index)
+    kept = np.zeros(scores.shape[1], dtype=bool)
+    kept[rest_index] = vertex.kept[:n]
+    for member, amount in zip(members, amounts, strict=True):
+        kept[member[:amount]] = True
+    inner = vertex.fractional
+    mass, rank = windows.ranks(amounts, inner[inner >= n] - n)
+    copies = [int(members[m][i]) for m, i in zip(mass, rank, strict=True)]
+    fractional = np.concatenate((rest_index[inner[inner < n]], copies)).astype(np.int64)
+    order = np.argsort(fractional)
+    gap = vertex.complementarity
+    if vertex.feasible:
+        gap += windows.gap(masses, _reduced(equal, vertex))
+    return replace(
+        vertex,
+        kept=kept,
+        fractional=fractional[order],
+        values=vertex.values[order],
+        complementarity=gap,
+    )
+
+
+def _reduced(scores: np.ndarray, vertex: Vertex) -> np.ndarray:
+    """Reduced costs, rounded once: a few weights' only."""
+    lam = [
+        Fraction(high) + Fraction(low)
+        for high, low in zip(
+            vertex.multipliers.tolist(), vertex.multipliers_rest.tolist(), strict=True
+        )
+    ]
+    mu = sum(map(Fraction, map(float, vertex.threshold)), Fraction(0))
+    weights = [Fraction(1), *lam]
+    return np.array(
+        [
+            float(sum((w * Fraction(x) for w, x in zip(weights, column, strict=True)), -mu))
+            for column in scores.T.tolist()
+        ]
     )
 
 

@@ -87,10 +87,10 @@ def nearest_weights(
         chosen = []
         reached = 0.0
         for side, total in (
-            (np.flatnonzero(kept), count),
+            (np.flatnonzero(kept)[::-1], count),  # of equal weights the last is the first to leave
             (np.flatnonzero(~kept), store.size - count),
         ):
-            order = _first(distance, side, NEAREST + 1)
+            order = _first(scores, distance, side, NEAREST + 1)
             chosen.append(order[:NEAREST])
             if len(order) > NEAREST:  # what ties with the last one must be there too
                 reached = max(reached, float(distance[order[-1]]))
@@ -108,13 +108,29 @@ def nearest_weights(
         candidates = _read(store, multipliers, threshold, reached)
 
 
-def _first(distance: np.ndarray, side: np.ndarray, count: int) -> np.ndarray:
-    """The `count` nearest of some weights, nearest first, ties by index."""
+def _first(scores: np.ndarray, distance: np.ndarray, side: np.ndarray, count: int) -> np.ndarray:
+    """The `count` nearest of some weights, nearest first.
+
+    Of those as near as each other, first one of each kind of equal weights, then a second,
+    and so on: swaps need weights that differ. Then in the order of `side`.
+    """
     part = distance[side]
     if len(side) > count:
         inside = part <= np.partition(part, count - 1)[count - 1]
         side, part = side[inside], part[inside]
-    return side[np.argsort(part, kind="stable")][:count]
+    turn = _turns(scores[:, side]) if len(side) > count else np.zeros(len(side))
+    return side[np.lexsort((turn, part))][:count]
+
+
+def _turns(scores: np.ndarray) -> np.ndarray:
+    """For each column, how many before it are equal to it."""
+    order = np.lexsort(scores)
+    rows = scores[:, order]
+    starts = np.concatenate(([True], (rows[:, 1:] != rows[:, :-1]).any(axis=0)))
+    place = np.arange(len(order))
+    turn = np.empty_like(place)
+    turn[order] = place - np.maximum.accumulate(np.where(starts, place, 0))
+    return turn
 
 
 def _read(store: Store, multipliers: np.ndarray, threshold: float, width: float) -> Candidates:

@@ -185,7 +185,7 @@ class Repeated:
         parts = np.stack((floors, np.zeros(len(floors))), axis=1)
         if self._search is not None and 0 < k < self._scores.shape[1]:
             return self._search.dual_ray(k, parts)
-        vertex = solve_exact(self._scores, k, parts, hints=self._hints)
+        vertex = solve_exact(self._scores, k, parts, hints=self._hints, ordered=False)
         return _vertex_ray(vertex), vertex.kept
 
 

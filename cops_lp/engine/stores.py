@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..kernels.screening import BLOCK, LANES, TILE, screen
+from ..kernels.screening import BLOCK, LANES, MASS, TILE, screen
+from .masses import Masses
 from .region import MARGIN, Ellipsoid, Region
 
 __all__ = ["ArrayStore", "Screened", "Store"]
@@ -26,7 +27,9 @@ class Screened:
 
     `kept` counts the weights kept; `sums`, shape (1 + K, 2), are their scores' sums as
     double-doubles, `magnitudes`, shape (1 + K,), those of the absolute scores; `index`
-    (ascending) and `scores` (1 + K, n), float32 or float64, are the open weights.
+    (ascending) and `scores` (1 + K, n), float32 or float64, are the open weights, but for
+    those of `masses`. Of these `parts` says how many each part of the store has, parts of
+    consecutive weights, from `starts[i]` on.
     """
 
     kept: int
@@ -34,6 +37,14 @@ class Screened:
     magnitudes: np.ndarray
     index: np.ndarray
     scores: np.ndarray
+    masses: Masses
+    parts: np.ndarray
+    starts: np.ndarray
+
+    @property
+    def open_count(self) -> int:
+        """How many weights are open, masses included."""
+        return len(self.index) + int(self.masses.counts.sum())
 
 
 class Store(Protocol):
@@ -54,10 +65,24 @@ class Store(Protocol):
         """Scores at the given flat indices (all when None); float64, shape (1 + K, n)."""
         ...
 
-    def screen(self, region: Region, mask: np.ndarray | None) -> Screened:
+    def screen(
+        self, region: Region, mask: np.ndarray | None, masses: np.ndarray | None = None
+    ) -> Screened:
         """Decide every weight whose side is the same on all of the region; one read of the scores.
 
-        `mask` (bool, shape (size,)), where given, becomes True where a weight is kept.
+        `mask` (bool, shape (size,)), where given, becomes True where a weight is kept. Open
+        weights that are equal to a column of `masses`, shape (1 + K, m), are counted: what
+        the mask says of them is for :meth:`hand_out` to write.
+        """
+        ...
+
+    def hand_out(
+        self, mask: np.ndarray, screened: Screened, amounts: np.ndarray, around: int
+    ) -> list[np.ndarray]:
+        """Keep the first `amounts[j]` weights of each mass of the last :meth:`screen`.
+
+        Returns for each mass the flat indices of `around` weights before the first that is
+        not kept, and of as many from it on; fewer where there are fewer. Reads the mask only.
         """
         ...
 
@@ -105,9 +130,14 @@ class ArrayStore:
             row[:] = flat[:] if index is None else flat[index]
         return out
 
-    def screen(self, region: Region, mask: np.ndarray | None) -> Screened:
+    def screen(
+        self, region: Region, mask: np.ndarray | None, masses: np.ndarray | None = None
+    ) -> Screened:
         """See :meth:`Store.screen`."""
+        if masses is None:
+            masses = np.empty((1 + self.controls, 0))
         prepared = _Prepared(region, self.controls, self._dtype)
+        equal = masses.astype(prepared.dtype)
         step = BLOCK * min(max(self.size // (2 * self._threads * BLOCK), 1), _MOST)
         starts = range(0, self.size, step)
         workers = min(self._threads, len(starts))
@@ -119,7 +149,8 @@ class ArrayStore:
 
         def run(start: int) -> _Chunk:
             room = rooms.pop()
-            chunk = self._screen_chunk(start, min(start + step, self.size), prepared, room, mask)
+            stop = min(start + step, self.size)
+            chunk = self._screen_chunk(start, stop, prepared, equal, room, mask)
             rooms.append(room)
             return chunk
 
@@ -130,6 +161,7 @@ class ArrayStore:
             chunks = [run(start) for start in starts]
         sums = np.concatenate([chunk.sums for chunk in chunks])
         kept = sum(chunk.kept for chunk in chunks)
+        parts = np.array([chunk.counts for chunk in chunks])
         n = sum(len(chunk.index) for chunk in chunks)
         index = np.empty(n, dtype=np.int64)
         scores = np.empty((1 + self.controls, n), dtype=self._dtype)
@@ -145,16 +177,52 @@ class ArrayStore:
             magnitudes=sums[:, 2].sum(axis=0),
             index=index,
             scores=scores,
+            masses=Masses(equal.astype(np.float64), parts.sum(axis=0)),
+            parts=parts,
+            starts=np.array(starts),
         )
 
+    def hand_out(
+        self, mask: np.ndarray, screened: Screened, amounts: np.ndarray, around: int
+    ) -> list[np.ndarray]:
+        """See :meth:`Store.hand_out`."""
+        states = mask.view(np.uint8)
+        before = np.zeros_like(amounts)
+        near: list[list[np.ndarray]] = [[] for _ in amounts]
+        stops = np.append(screened.starts[1:], self.size)
+        for start, stop, counts in zip(screened.starts, stops, screened.parts, strict=True):
+            if not counts.any():
+                continue
+            part = states[start:stop]
+            kept = part == 1
+            for mass in np.flatnonzero(counts):
+                own = part == MASS * (1 + mass)
+                left = int(amounts[mass] - before[mass])
+                if -around < left < counts[mass] + around:
+                    index = np.flatnonzero(own)
+                    own[index[max(left, 0) :]] = False
+                    near[mass].append(start + index[max(left - around, 0) : left + around])
+                if left > 0:
+                    kept |= own
+            before += counts
+            part[:] = kept
+        return [np.concatenate([np.empty(0, np.int64), *found]) for found in near]
+
     def _screen_chunk(
-        self, start: int, stop: int, region: _Prepared, room: _Room, mask: np.ndarray | None
+        self,
+        start: int,
+        stop: int,
+        region: _Prepared,
+        masses: np.ndarray,
+        room: _Room,
+        mask: np.ndarray | None,
     ) -> _Chunk:
         states = room.state[: stop - start] if mask is None else mask.view(np.uint8)[start:stop]
         sums = np.empty((-(-(stop - start) // BLOCK), 3, 1 + self.controls))
         addresses = np.array(
             [row.ctypes.data for row in (self._flat if room.rows is None else room.rows)]
         )
+        counts = np.zeros(masses.shape[1], np.int64)
         kept = found = 0
         step = stop - start if room.rows is None else BLOCK
         for begin in range(0, stop - start, step):
@@ -165,9 +233,9 @@ class ArrayStore:
             more, found = screen(
                 addresses, start if room.rows is None else 0, begin, found,
                 region.rays, region.factor, region.reach, region.tiny, region.huge,
-                region.single, region.paired, room.work, room.lanes,
+                region.single, region.paired, masses, room.work, room.lanes,
                 states[begin:end], sums[begin // BLOCK : -(-end // BLOCK)],
-                room.index, room.opened,
+                room.index, room.opened, counts,
             )  # fmt: skip
             kept += more
         return _Chunk(
@@ -176,6 +244,7 @@ class ArrayStore:
             sums,
             room.index[:found].copy(),
             room.opened[:, :found].astype(self._dtype),
+            counts,
         )
 
     def _in_place(self, dtype: np.dtype) -> bool:
@@ -253,6 +322,7 @@ class _Chunk:
     sums: np.ndarray
     index: np.ndarray
     scores: np.ndarray
+    counts: np.ndarray
 
 
 def _fits_single(dtype: np.dtype) -> bool:

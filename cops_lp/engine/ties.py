@@ -6,6 +6,10 @@ import numpy as np
 
 __all__ = ["lowest_first"]
 
+_ODD = np.uint64(0x9E3779B97F4A7C15)
+_ONE = np.uint64(1)
+_BITS = 16
+
 
 def lowest_first(
     scores: np.ndarray,
@@ -37,6 +41,11 @@ def lowest_first(
     O(m log m) for m = len(near). Changes no sum: equal weights are exchanged.
     """
     rows = scores[:, near]
+    inside = np.flatnonzero(np.isin(near, fractional))
+    part = _mixed(rows, kept[near], inside)
+    if len(part) == 0:
+        return fractional, values
+    near, rows = near[part], rows[:, part]
     order = np.lexsort(rows[::-1])  # stable: equal weights stay in the order of their indices
     rows = rows[:, order]
     first = np.concatenate(([True], (rows[:, 1:] != rows[:, :-1]).any(axis=0)))
@@ -51,9 +60,29 @@ def lowest_first(
     index = near[order]
     kept[index] = x >= 1.0
     inside = (x > 0.0) & (x < 1.0)
-    moved = np.setdiff1d(fractional, near)
-    fractional_x = np.zeros(len(kept))
-    fractional_x[fractional] = values
-    fractional_x[index] = np.where(inside, x, 0.0)
-    fractional = np.sort(np.concatenate((moved, index[inside])))
-    return fractional, fractional_x[fractional]
+    elsewhere = ~np.isin(fractional, near)
+    fractional = np.concatenate((fractional[elsewhere], index[inside]))
+    values = np.concatenate((values[elsewhere], x[inside]))
+    order = np.argsort(fractional)
+    return fractional[order], values[order]
+
+
+def _mixed(rows: np.ndarray, kept: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Positions of all columns that are equal to one with another x, ascending; and some more.
+
+    `kept` is where x = 1, `inside` the positions of fractional ones. By hashes: one sort of
+    numbers where the columns' own would be K + 1.
+    """
+    hashes = np.zeros(rows.shape[1], dtype=np.uint64)
+    for row in rows:
+        hashes ^= (row + 0.0).view(np.uint64)  # one zero only
+        hashes *= _ODD
+        hashes ^= hashes >> np.uint64(29)
+    hashes &= ~_ONE
+    marked = np.sort(hashes | kept)
+    both = np.flatnonzero((marked[1:] ^ marked[:-1]) == _ONE)
+    wanted = np.zeros(1 << _BITS, dtype=bool)
+    shift = np.uint64(64 - _BITS)
+    wanted[marked[both] >> shift] = True
+    wanted[hashes[inside] >> shift] = True
+    return np.flatnonzero(wanted[hashes >> shift])

@@ -15,7 +15,7 @@ import numpy as np
 from ._jit import compiled
 from ._pointers import row_at
 
-__all__ = ["BLOCK", "LANES", "TILE", "screen"]
+__all__ = ["BLOCK", "LANES", "MASS", "TILE", "screen"]
 
 BLOCK = 1 << 16
 """Weights whose sums are one entry. Fixed: which weights are summed together decides the bits."""
@@ -26,9 +26,13 @@ TILE = 1024
 LANES = 16
 """Sums side by side."""
 
+MASS = 4
+"""State of the first mass's weights; the next are its multiples."""
+
 _GROUP = 16  # words of 8 states looked at together
 _ONES = np.uint64(0x0101010101010101)
 _TWOS = np.uint64(0x0202020202020202)
+_NOT_TWOS = np.uint64(0xFDFDFDFDFDFDFDFD)
 _PAIRS = np.uint64(0x00FF00FF00FF00FF)
 _MAGNITUDE = np.int32(0x7FFFFFFF)  # of a float32's bits; larger ones are larger numbers
 _ONE = np.int32(1)
@@ -259,7 +263,7 @@ def _find_open(state, start, index, found):
             for j in range(first, first + _GROUP):
                 word = words[j]
                 if word & _TWOS:
-                    words[j] = word & _ONES
+                    words[j] = word & _NOT_TWOS
                     for q in range(8):  # without branches
                         index[found] = start + 8 * j + q
                         found += np.int64((word >> np.uint64(8 * q + 1)) & np.uint64(1))
@@ -269,14 +273,32 @@ def _find_open(state, start, index, found):
             index[found] = start + i
             found += 1
         else:
-            kept += state[i]
+            kept += state[i] & 1
     return kept, found
+
+
+@compiled
+def _set_apart(scores, masses, mass, start, work, state):
+    """Mark a tile's open weights that belong to a mass; returns how many they are."""
+    n = len(state)
+    same = work[3].view(np.uint8)[:n]
+    for j in range(masses.shape[0]):
+        value = masses[j, mass]
+        row = row_at(scores, j, start, start + n, work)
+        for i in range(n):
+            same[i] = (same[i] if j > 0 else state[i] == 2) & (row[i] == value)
+    count = 0
+    mark = np.uint8(MASS * (1 + mass))
+    for i in range(n):
+        state[i] = mark if same[i] else state[i]
+        count += same[i]
+    return count
 
 
 @compiled
 def screen(
     scores, begin, offset, found, rays, factor, reach, tiny, huge, single, paired,
-    work, lanes, state, sums, index, opened,
+    masses, work, lanes, state, sums, index, opened, counts,
 ):  # fmt: skip
     """Decide weights by an ellipsoid or a cone.
 
@@ -306,10 +328,12 @@ def screen(
     paired : bool
         An ellipsoid and at most one control, which the target stands in for, with weight 0,
         where there is none: rays, factor and reach are those of K = 1.
+    masses : shape (1 + K, m)
+        Scores of open weights that are counted, not gathered; m ≤ 63.
     work : float32 or float64, shape (4, at least TILE)
     lanes : float64, shape (1 + K, 3, LANES), zeros; zeros again afterwards
     state : uint8, shape (n,), contiguous, filled
-        1 where kept, else 0.
+        1 where kept, MASS · (1 + j) where open and equal to column j of `masses`, else 0.
     sums : float64, shape (⌈n / BLOCK⌉, 3, 1 + K), filled
         For each block, over the kept weights: each score's sum, that sum's rounding error, and
         the sum of its absolute values.
@@ -317,6 +341,8 @@ def screen(
         Positions of the open weights, ascending.
     opened : shape (1 + K, at least found + n), filled
         Their scores.
+    counts : int64, shape (m,)
+        How many weights of each mass were open is added to it.
 
     Returns
     -------
@@ -345,6 +371,8 @@ def screen(
                 _classify_ellipsoid(
                     scores, rows, first, rays[0], factor, reach, tiny, work, decided
                 )
+            for mass in range(masses.shape[1]):
+                counts[mass] += _set_apart(scores, masses, mass, first, work, decided)
             before, place = found, offset + start
             more, found = _find_open(decided, place, index, found)
             kept += more

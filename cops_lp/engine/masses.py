@@ -1,0 +1,174 @@
+"""Masses: weights that are equal in every score, by the thousands.
+
+Zeros, constant layers, scores of a few bits. Which of them are kept is the tie rule's to say; how
+many is one number. So they are counted, not gathered, and a window of a few copies stands for
+them: so many are taken to be kept, so many dropped, the copies between are left to the solver.
+The optimum of that is one of the whole when no window ends up all kept with copies dropped
+beyond it, nor all dropped with copies kept: then each mass's reduced cost has the sign that what
+was taken for it needs. Otherwise the window moves, eight times wider.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TypeVar
+
+import numpy as np
+
+from . import doubles
+
+__all__ = ["Masses", "Windows", "find_masses", "solve_by_windows"]
+
+_LOOK = 512  # weights looked at first
+_OFTEN = 16  # of which so many must be equal to look further
+_MOST = 8
+_COPIES = 256  # in a window at first
+_GROWTH = 8
+
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True, slots=True)
+class Masses:
+    """Scores and sizes of masses.
+
+    Attributes
+    ----------
+    scores : ndarray of float64, shape (1 + K, m)
+        No two columns equal.
+    counts : ndarray of int64, shape (m,)
+    """
+
+    scores: np.ndarray
+    counts: np.ndarray
+
+    def present(self) -> Masses:
+        """Those that there are any of."""
+        some = self.counts > 0
+        return Masses(self.scores[:, some], self.counts[some])
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """What was taken for each mass: `first` copies kept, then `width` left to the solver."""
+
+    first: np.ndarray
+    width: np.ndarray
+
+    def copies(self, masses: Masses) -> np.ndarray:
+        """The windows' scores, shape (1 + K, Σ width), mass by mass."""
+        return np.repeat(masses.scores, self.width, axis=1)
+
+    def counts(self, flags: np.ndarray) -> np.ndarray:
+        """How many of each window's copies are flagged; `flags`, shape (Σ width,)."""
+        ends = np.concatenate(([0], np.cumsum(flags)))
+        stops = np.cumsum(self.width)
+        return np.asarray(ends[stops] - ends[stops - self.width])
+
+    def ranks(self, amounts: np.ndarray, copies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mass and rank of each fractional copy: those come after the kept ones.
+
+        `copies`, ascending: positions among the windows' copies.
+        """
+        mass = np.searchsorted(np.cumsum(self.width), copies, side="right")
+        before = np.searchsorted(mass, mass)
+        return mass, amounts[mass] + np.arange(len(mass)) - before
+
+    def sums(self, scores: np.ndarray) -> np.ndarray:
+        """Of what was taken to be kept, double-doubles of shape (len(scores), 2)."""
+        counts = [Fraction(int(n)) for n in self.first]
+        return doubles.of_fractions(
+            sum((n * Fraction(x) for n, x in zip(counts, row, strict=True)), Fraction(0))
+            for row in scores.tolist()
+        )
+
+    def gap(self, masses: Masses, reduced: np.ndarray) -> float:
+        """What the copies outside add to Σ max(0, r) − x r; reduced costs of shape (m,)."""
+        beyond = masses.counts - self.first - self.width
+        return float(beyond @ np.maximum(reduced, 0.0) + self.first @ np.maximum(-reduced, 0.0))
+
+
+def find_masses(scores: np.ndarray) -> np.ndarray:
+    """Scores of the masses among some weights; shape (1 + K, m), m = 0 to 8.
+
+    `scores`, shape (1 + K, n). One that is missed costs time only. O(1) where a few hundred
+    of the weights show none.
+    """
+    n = scores.shape[1]
+    return _repeated(scores[:, :: max(1, n // _LOOK)])
+
+
+def _repeated(scores: np.ndarray) -> np.ndarray:
+    """Columns that occur often, the most frequent first."""
+    n = scores.shape[1]
+    if n < _OFTEN:
+        return scores[:, :0]
+    row = np.sort(scores[0])
+    if not np.any(row[_OFTEN - 1 :] == row[: n - _OFTEN + 1]):
+        return scores[:, :0]
+    rows = scores[:, np.lexsort(scores)]
+    starts = np.flatnonzero(np.concatenate(([True], (rows[:, 1:] != rows[:, :-1]).any(axis=0))))
+    counts = np.diff(starts, append=n)
+    order = np.argsort(-counts, kind="stable")[:_MOST]
+    return np.ascontiguousarray(rows[:, starts[order[counts[order] >= _OFTEN]]])
+
+
+def solve_by_windows(
+    rest: np.ndarray,
+    masses: Masses,
+    k: int,
+    guess: np.ndarray,
+    solve: Callable[[Windows, int], tuple[Found, np.ndarray, np.ndarray]],
+) -> tuple[Found, Windows, np.ndarray]:
+    """Solve a problem with masses.
+
+    Parameters
+    ----------
+    rest : ndarray, shape (1 + K, n)
+        The other weights' scores.
+    masses : Masses
+    k : int, 0 ≤ k ≤ n + Σ counts
+    guess : ndarray of float64, shape (1 + K,)
+        Multipliers of all scores to guess by. They save time only.
+    solve : callable
+        (windows, how many of `rest` and the copies to keep) to what it found, where x = 1 and
+        where 0 < x < 1, both of shape (n + Σ width,).
+
+    Returns
+    -------
+    found
+        For the windows that hold.
+    windows : Windows
+    amounts : ndarray of int64, shape (m,)
+        How many of each mass have x = 1.
+    """
+    n, counts = rest.shape[1], masses.counts
+    width = np.minimum(counts, _COPIES)
+    amount = _amounts(guess @ rest, guess @ masses.scores, counts, k)
+    first = np.clip(amount - width // 2, 0, counts - width)
+    while True:
+        windows = Windows(first, width)
+        found, kept, inside = solve(windows, k - int(first.sum()))
+        whole, some = windows.counts(kept[n:]), windows.counts((kept | inside)[n:])
+        high = (whole == width) & (first + width < counts)
+        low = (some == 0) & (first > 0)
+        if not (high.any() or low.any()):
+            return found, windows, first + whole
+        # The new windows hold the point just found, and go on where it stopped.
+        wider = np.where(high | low, np.minimum(_GROWTH * width, counts), width)
+        first = np.where(high, first + width // 2, first)
+        first = np.where(low, first + (width + 1) // 2 - wider, first)
+        width, first = wider, np.clip(first, 0, counts - wider)
+
+
+def _amounts(s: np.ndarray, s_masses: np.ndarray, counts: np.ndarray, k: int) -> np.ndarray:
+    """How many of each mass are among the k largest of some combined scores."""
+    values = np.concatenate((s, s_masses))
+    sizes = np.concatenate((np.ones(len(s), dtype=np.int64), counts))
+    order = np.argsort(-values, kind="stable")
+    ends = np.cumsum(sizes[order])
+    taken = np.empty_like(sizes)
+    taken[order] = np.clip(k - (ends - sizes[order]), 0, sizes[order])
+    return taken[len(s) :]

@@ -1,0 +1,151 @@
+"""Weights that are equal in every score, by the thousands: counted, and handed out exactly."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import cops_lp
+from cops_lp import Status
+from cops_lp.engine import driver, exact, masses
+from cops_lp.engine.region import Ellipsoid
+from cops_lp.engine.stores import ArrayStore
+
+from .checks import assert_certified, target_scale
+
+
+def relaxed(vertex):
+    x = vertex.kept.astype(float)
+    x[vertex.fractional] = vertex.values
+    return x
+
+
+def assert_lowest_first(scores, x):
+    order = np.lexsort(scores)
+    rows, x = scores[:, order], x.reshape(-1)[order]
+    same = (rows[:, 1:] == rows[:, :-1]).all(axis=0)
+    assert same.sum() > len(x) // 2
+    assert not np.any(same & (np.diff(x) > 0.0))
+
+
+def levels(rng, K, n, count, spread):
+    """Scores of a few levels each; `spread` is the share of weights whose scores are continuous."""
+    scores = rng.integers(0, count, (1 + K, n)).astype(np.float64)
+    part = rng.random(n) < spread
+    scores[:, part] = rng.standard_normal((1 + K, int(part.sum())))
+    return scores
+
+
+@pytest.mark.parametrize("K", range(4))
+@pytest.mark.parametrize("copies", [1, 3, 256])
+def test_windows_find_what_every_weight_for_itself_does(K, copies, monkeypatch):
+    monkeypatch.setattr(exact, "_MANY", 64)
+    monkeypatch.setattr(masses, "_COPIES", copies)
+    outcomes = set()
+    used = 0
+    for seed in range(60):
+        rng = np.random.default_rng([seed, K, copies])
+        n = int(rng.integers(64, 600))
+        scores = levels(rng, K, n, int(rng.integers(1, 5)), rng.choice([0.0, 0.2])) / 4
+        used += masses.find_masses(scores).shape[1] > 0
+        k = int(rng.integers(1, n))
+        best = -np.sort(-scores[1:], axis=1)[:, :k].sum(axis=1)
+        own = scores[1:, np.argsort(-scores[0])[:k]].sum(axis=1)
+        floors = own + rng.choice([0.3, 0.9, 1.0]) * (best - own)
+        parts = np.stack((floors, np.zeros(K)), axis=1)
+        few = exact.solve_exact(scores, k, parts, np.zeros(K))
+        each = exact._solve_each(scores, k, parts, np.zeros(K), True)
+        assert few.feasible == each.feasible
+        outcomes.add(few.feasible)
+        if not few.feasible:
+            assert few.certificate @ floors > np.sort(few.certificate @ scores[1:])[-k:].sum()
+            continue
+        x, y = relaxed(few), relaxed(each)
+        assert x.sum() == pytest.approx(k, abs=1e-9)
+        assert np.all(scores[1:] @ x >= floors - 1e-9)
+        assert scores[0] @ x == pytest.approx(scores[0] @ y, abs=1e-9)
+        assert few.complementarity <= 1e-12 * k
+        assert len(few.fractional) <= K + 1
+        assert np.all(np.diff(few.fractional) > 0)
+    assert used > 20
+    assert outcomes == ({True, False} if K > 1 else {True})
+
+
+@pytest.mark.parametrize("K", range(4))
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("spread", [0.0, 0.3])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_masses_are_counted_and_the_answer_is_exact(K, count, spread, dtype, monkeypatch):
+    handed = []
+    real = ArrayStore.hand_out
+
+    def watched(self, mask, screened, amounts, around):
+        handed.append(int(screened.masses.counts.max()))
+        return real(self, mask, screened, amounts, around)
+
+    monkeypatch.setattr(ArrayStore, "hand_out", watched)
+    d = 150_000
+    rng = np.random.default_rng([K, count, int(10 * spread)])
+    scores = levels(rng, K, d, count, spread).astype(dtype)
+    for keep in (0.1, 0.6):
+        k = round(keep * d)
+        best = -np.sort(-scores[1:].astype(float), axis=1)[:, :k].sum(axis=1)
+        own = scores[1:, np.argsort(-scores[0], kind="stable")[:k]].sum(axis=1, dtype=float)
+        floors = list(own + 0.5 * (best - own))
+        how = {"keep": k, "raise_on_infeasible": False, **({"floors": floors} if K else {})}
+        found = [cops_lp.solve(scores[0], list(scores[1:]), threads=t, **how) for t in (1, 2)]
+        assert np.array_equal(found[0].mask, found[1].mask)
+        solution = found[0]
+        assert_certified(solution)
+        with monkeypatch.context() as patch:
+            patch.setattr(driver, "_DIRECT", (1 << 60,) * 3)
+            patch.setattr(exact, "_MANY", 1 << 60)
+            each = cops_lp.solve(scores[0], list(scores[1:]), **how)
+        assert solution.status is each.status
+        if solution.status is Status.OPTIMAL:
+            assert solution.mask.sum() == k
+            assert abs(solution.objective - each.objective) <= 1e-12 * target_scale(each)
+            if spread == 0.0:
+                assert_lowest_first(scores, solution.relaxed())
+    if count == 1:
+        assert max(handed) > d // 2
+
+
+def test_handing_out_keeps_the_first_and_names_those_around():
+    d = 300_000
+    rng = np.random.default_rng(0)
+    a = rng.integers(0, 4, d).astype(np.float32)
+    store = ArrayStore((a,), threads=2)
+    # Everything from 0.5 to 2.5 is open; of these, 1 is a mass and 2 is gathered.
+    region = Ellipsoid(np.array([1.0, 1.5]), np.array([[1.0]]))
+    for amount in (0, 1, 70_000, int((a == 1).sum())):
+        mask = np.empty(d, dtype=bool)
+        screened = store.screen(region, mask, np.array([[1.0, 7.0]]))
+        assert screened.masses.counts.tolist() == [(a == 1).sum(), 0]
+        assert np.array_equal(screened.index, np.flatnonzero(a == 2))
+        assert screened.open_count == ((a == 1) | (a == 2)).sum()
+        assert screened.kept == (a == 3).sum()
+        places = store.hand_out(mask, screened, np.array([amount, 0]), 5)
+        own = np.flatnonzero(a == 1)
+        wanted = a == 3
+        wanted[own[:amount]] = True
+        assert np.array_equal(mask, wanted)
+        assert set(np.unique(mask.view(np.uint8))) <= {0, 1}
+        assert np.array_equal(places[0], own[max(amount - 5, 0) : amount + 5])
+        assert len(places[1]) == 0
+
+
+def test_swaps_that_need_the_copies_of_a_mass():
+    """Floors met only by a whole weight more: the copies are among the candidates."""
+    d = 200_000
+    rng = np.random.default_rng(3)
+    scores = rng.integers(0, 2, (4, d)).astype(np.float32)
+    k = 60_001
+    best = [float(np.sort(row)[-k:].sum()) for row in scores[1:]]
+    own = scores[1:, np.argsort(-scores[0], kind="stable")[:k]].sum(axis=1)
+    for share in (0.1, 0.2, 0.3):
+        floors = [float(o + share * (b - o)) + 0.5 for o, b in zip(own, best, strict=True)]
+        solution = cops_lp.solve(scores[0], list(scores[1:]), keep=k, floors=floors)
+        assert_certified(solution)
+        assert solution.mask.sum() == k
+        assert not solution.shortfall.any()
