@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,6 +12,7 @@ import numpy as np
 from ..kernels.screening import BLOCK, LANES, MASS, TILE, screen
 from .masses import Masses
 from .region import MARGIN, Ellipsoid, Region
+from .threads import map_parts
 
 __all__ = ["ArrayStore", "Screened", "Store"]
 
@@ -154,11 +154,7 @@ class ArrayStore:
             rooms.append(room)
             return chunk
 
-        if workers > 1:
-            with ThreadPoolExecutor(workers) as pool:
-                chunks = list(pool.map(run, starts))
-        else:
-            chunks = [run(start) for start in starts]
+        chunks = map_parts(run, starts, workers)
         sums = np.concatenate([chunk.sums for chunk in chunks])
         kept = sum(chunk.kept for chunk in chunks)
         parts = np.array([chunk.counts for chunk in chunks])

@@ -1,0 +1,58 @@
+"""Parts of one job on several threads, the calling one included.
+
+Plain threads, started and joined within the call: nothing is left behind for a fork to break
+or an interrupt to leak.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+__all__ = ["map_parts"]
+
+Part = TypeVar("Part")
+Result = TypeVar("Result")
+
+
+def map_parts(run: Callable[[Part], Result], parts: Sequence[Part], threads: int) -> list[Result]:
+    """[run(part) for part in parts], the parts taken in order by up to `threads` threads.
+
+    The first exception, an interrupt of the calling thread among them, ends all: no further
+    part is begun, and it is raised when the others have come to the end of theirs.
+    """
+    if threads <= 1 or len(parts) <= 1:
+        return [run(part) for part in parts]
+    results: list[Result | None] = [None] * len(parts)
+    turns = iter(range(len(parts)))
+    lock = threading.Lock()
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            while not errors:
+                with lock:
+                    turn = next(turns, None)
+                if turn is None:
+                    return
+                results[turn] = run(parts[turn])
+        except BaseException as error:  # raised below, by the calling thread
+            errors.append(error)
+
+    helpers = [
+        threading.Thread(target=work, name="cops_lp", daemon=True)
+        for _ in range(min(threads, len(parts)) - 1)
+    ]
+    try:
+        for helper in helpers:
+            helper.start()
+        work()
+    except BaseException as error:
+        errors.append(error)
+    for helper in helpers:
+        if helper.ident is not None:
+            helper.join()
+    if errors:
+        raise errors[0]
+    return results  # type: ignore[return-value]
