@@ -72,10 +72,9 @@ def solve(
     -----
     Any number of controls. Expected O(dK²), normally one pass over the scores (one more for
     each control with `retain`), and about 1.5 bytes per weight, of which the mask is 1, and
-    2 (K + 2) MB a thread. Where
-    masses of weights tie at the threshold (8-bit scores, all scores equal, a target opposite
-    to the control), about 100 bytes for each tied weight more. Formulation: ours, after the
-    abstract of arXiv:2107.12673.
+    2 (K + 2) MB a thread. Where weights that differ tie at the threshold in masses (a target
+    opposite to the control), about 100 bytes for each more; weights equal in every score do
+    no harm. Formulation: ours, after the abstract of arXiv:2107.12673.
 
     Examples
     --------
@@ -95,13 +94,15 @@ def solve_problem(
     start = time.perf_counter()
     store = ArrayStore(problem.scores, _threads(threads))
     floors = problem.floors
-    mask = np.empty(problem.size, dtype=bool)
+    mask = store.new_mask()
     try:
         wanted = np.stack((floors, np.zeros(len(floors))), axis=1)
         found = solve_relaxation(store, problem.keep, wanted, mask)
     except NotFiniteError:
         problem.check_finite()
         raise SolverError(ARRAY_CHANGED) from None
+    finally:
+        store.close()
     method = ("top-k", "two-score", "dual simplex")[min(len(problem.controls), 2)]
     if not found.feasible:
         assert found.certificate is not None

@@ -12,12 +12,13 @@ import numpy as np
 from ..kernels.screening import BLOCK, LANES, MASS, TILE, screen
 from .masses import Masses
 from .region import MARGIN, Ellipsoid, Region
-from .threads import map_parts
+from .threads import Beside, map_parts
 
 __all__ = ["ArrayStore", "Screened", "Store"]
 
 _PAD = 272  # keeps rows from starting at the same place of a page, where they share cache sets
 _MOST = 8  # blocks handed to a thread at once: fewer, and threads wait for one another
+_FILL = 1 << 23  # weights from which the pages of a mask are made beside the sampling
 _SAFE = 1e25  # entries within this of 1 can be multiplied in single precision
 
 
@@ -59,6 +60,14 @@ class Store(Protocol):
 
     def combined_store(self, weights: np.ndarray) -> Store:
         """Store of the one score Σ w_j A_j; weights of shape (K,)."""
+        ...
+
+    def new_mask(self) -> np.ndarray:
+        """A mask to fill; bool, shape (size,)."""
+        ...
+
+    def close(self) -> None:
+        """End what may still run for the store."""
         ...
 
     def gather(self, index: np.ndarray | None) -> np.ndarray:
@@ -103,6 +112,7 @@ class ArrayStore:
         self.controls = len(scores) - 1
         self._scores = scores
         self._threads = threads
+        self._filling: Beside | None = None
         # Open weights are copied: in single precision where that holds every score exactly.
         single = all(_fits_single(score.dtype) for score in scores)
         self._dtype = np.dtype(np.float32 if single else np.float64)
@@ -122,6 +132,23 @@ class ArrayStore:
         view._flat = [_Combined(self._flat[1:], weights)]
         return view
 
+    def new_mask(self) -> np.ndarray:
+        """See :meth:`Store.new_mask`.
+
+        Two threads that take a large mask's page faults stand in each other's way: a thread
+        of its own takes them while the calling one samples.
+        """
+        mask = np.empty(self.size, dtype=bool)
+        if self._threads > 1 and self.size >= _FILL:
+            self._filling = Beside(lambda: mask.fill(False))
+        return mask
+
+    def close(self) -> None:
+        """See :meth:`Store.close`."""
+        if self._filling is not None:
+            self._filling.join()
+            self._filling = None
+
     def gather(self, index: np.ndarray | None) -> np.ndarray:
         """See :meth:`Store.gather`."""
         n = self.size if index is None else len(index)
@@ -134,6 +161,7 @@ class ArrayStore:
         self, region: Region, mask: np.ndarray | None, masses: np.ndarray | None = None
     ) -> Screened:
         """See :meth:`Store.screen`."""
+        self.close()
         if masses is None:
             masses = np.empty((1 + self.controls, 0))
         prepared = _Prepared(region, self.controls, self._dtype)

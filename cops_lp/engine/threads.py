@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-__all__ = ["map_parts"]
+__all__ = ["Beside", "map_parts"]
 
 Part = TypeVar("Part")
 Result = TypeVar("Result")
@@ -56,3 +56,15 @@ def map_parts(run: Callable[[Part], Result], parts: Sequence[Part], threads: int
     if errors:
         raise errors[0]
     return results  # type: ignore[return-value]
+
+
+class Beside:
+    """A call on a thread of its own, until :meth:`join`; it must not raise."""
+
+    def __init__(self, run: Callable[[], object]) -> None:
+        self._thread = threading.Thread(target=run, name="cops_lp", daemon=True)
+        self._thread.start()
+
+    def join(self) -> None:
+        """Wait for its end."""
+        self._thread.join()
