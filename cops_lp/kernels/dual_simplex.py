@@ -557,7 +557,7 @@ def dual_simplex(scores, p, k, floors, doubt, basis, state, warm, limit, values,
         # Together these change the slope by less than the line search tolerates. As pivots
         # they would ruin the basis; where they cross the threshold, they flip at the next step.
         negligible = _EARLY * violation / n
-        count = 0
+        count = np.int64(0)  # a plain 0 has a type of its own, for which _turn is compiled too
         for i in range(n):
             if state[i] == _BASIC:
                 continue
@@ -714,8 +714,9 @@ def combined_gap(scores, lam, mu_hi, mu_lo, x):
     total = 0.0
     value = np.empty(n)
     size = np.empty(n)
-    weights = np.zeros(m)
-    weights[1:] = lam
+    weights = np.empty(m)
+    for j in range(1, m):
+        weights[j] = lam[j - 1]
     _rows(scores, 1.0, -mu_hi, weights, value, size)
     for i in range(n):
         r = value[i]
@@ -736,8 +737,9 @@ def least_combined(scores, lam, x):
     m = scores.shape[0]
     value = np.empty(n)
     size = np.empty(n)
-    weights = np.zeros(m)
-    weights[1:] = lam
+    weights = np.empty(m)
+    for j in range(1, m):
+        weights[j] = lam[j - 1]
     _rows(scores, 1.0, 0.0, weights, value, size)
     sign = -1.0
     for i in range(n):

@@ -37,6 +37,7 @@ OPTIMAL = 0
 INFEASIBLE = 1
 
 _FEW = 8  # weights in which two masks differ: close enough for tangents alone
+_FIRST = np.int64(0)  # a plain 0 has a type of its own, for which callees are compiled once more
 _MAX_STEPS = 10_000  # never met: each step takes at least one mask out of the bracket
 
 
@@ -478,7 +479,7 @@ def _random_crossing(c, a, lo_in, hi_in, seed):
         seed = _next_random(seed)
         q = ins[np.int64((seed >> np.uint64(33)) % np.uint64(n_in))]
         crossings[j] = (c[p] - c[q]) / (a[q] - a[p])
-    return _kth_largest(crossings, 8)
+    return _kth_largest(crossings, len(crossings) // 2 + 1)
 
 
 @compiled
@@ -564,7 +565,7 @@ def two_score(c, a, k, b_hi, b_lo, slack, hints, flags):
     lo_in, hi_in = new_in, new_in
     u, v = c, a
     u_cut = v_cut = mu_hi = mu_lo = 0.0
-    count = 0
+    count = _FIRST
     ties = np.empty(0, np.int64)
     order = ties
     at_tie = False
@@ -578,7 +579,7 @@ def two_score(c, a, k, b_hi, b_lo, slack, hints, flags):
         s = np.empty(n)
         mu_hi, mu_lo, count, ties, order = _evaluate(c, a, hint, 0.0, k, s, side)
         new_in = np.empty(n, np.uint8)
-        _choose(side, ties, order, 0, count, new_in)
+        _choose(side, ties, order, _FIRST, count, new_in)
         new_over = _excess(a, new_in, hi_in, over, base)
         if new_over[0] < 0.0:
             lo_in, u, u_cut, low, under = new_in, s, mu_hi, hint, new_over[0]
@@ -600,11 +601,11 @@ def two_score(c, a, k, b_hi, b_lo, slack, hints, flags):
         mu_hi, mu_lo, above = _threshold(c, zero, k, side)
         u, u_cut = c, mu_hi
         ties = _tied(side)
-        _choose(side, ties, np.arange(len(ties)), 0, k - above, lo_in)
+        _choose(side, ties, np.arange(len(ties)), _FIRST, k - above, lo_in)
         s_hi, s_lo = _sum_where(a, lo_in)
         e_hi, e_lo = _add(s_hi, s_lo, -b_hi, -b_lo)
         if e_hi < 0.0 and len(ties) > k - above:
-            _choose(side, ties, _order(a, ties), 0, k - above, lo_in)
+            _choose(side, ties, _order(a, ties), _FIRST, k - above, lo_in)
             s_hi, s_lo = _sum_where(a, lo_in)
             e_hi, e_lo = _add(s_hi, s_lo, -b_hi, -b_lo)
         if e_hi >= 0.0:
@@ -619,7 +620,7 @@ def two_score(c, a, k, b_hi, b_lo, slack, hints, flags):
         mu_hi, mu_lo, above = _threshold(a, zero, k, side)
         v, v_cut = a, mu_hi
         ties = _tied(side)
-        _choose(side, ties, _order(c, ties), 0, k - above, hi_in)
+        _choose(side, ties, _order(c, ties), _FIRST, k - above, hi_in)
         s_hi, s_lo = _sum_where(a, hi_in)
         e_hi, e_lo = _add(s_hi, s_lo, -b_hi, -b_lo)
         if e_hi < 0.0:
@@ -721,7 +722,7 @@ def two_score(c, a, k, b_hi, b_lo, slack, hints, flags):
         side = np.empty(n, np.uint8)
         mu_hi, mu_lo, count, ties, order = _evaluate(c, a, lam, rest, k, s, side)
         new_in = np.empty(n, np.uint8)
-        _choose(side, ties, order, 0, count, new_in)
+        _choose(side, ties, order, _FIRST, count, new_in)
         new_over = _excess(a, new_in, hi_in, over, base)
         if new_over[0] < 0.0:  # even the ties' largest controls fall short: λ is too small
             f_hi, _ = _exchange(a, lo_in, new_in)
@@ -749,14 +750,14 @@ def two_score(c, a, k, b_hi, b_lo, slack, hints, flags):
     if not at_tie:
         # No mask lies between: what the two differ in is tied at the minimum.
         side = np.empty(n, np.uint8)
-        count = 0
+        count = _FIRST
         for i in range(n):
             side[i] = 2 * lo_in[i] if lo_in[i] == hi_in[i] else 1
             count += lo_in[i] == 1 and hi_in[i] == 0
         ties = _tied(side)
         order = _order(a, ties)
         chosen = np.empty(n, np.uint8)
-        _choose(side, ties, order, 0, count, chosen)
+        _choose(side, ties, order, _FIRST, count, chosen)
         over = _excess(a, chosen, hi_in, over, base)
         if not (lam > low or (lam == low and rest > low_rest)):
             lam, rest = low, low_rest
