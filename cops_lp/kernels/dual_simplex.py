@@ -162,16 +162,15 @@ def _correct(scores, basis, inv_hi, inv_lo, inv_size, w_hi, w_lo):
 def _invert(scores, basis, inv_hi, inv_lo, inv_size):
     """Inverse of the basis by Gauss-Jordan elimination, rows scaled; False if singular."""
     m = len(basis)
-    w_hi = np.zeros((m, 2 * m))
-    w_lo = np.zeros((m, 2 * m))
-    for t in range(m):
-        for j in range(m):
-            w_hi[j, t] = _entry(scores, basis[t], j)
+    w_hi = np.empty((m, 2 * m))
+    w_lo = np.empty((m, 2 * m))
     largest = np.empty(m)
     for j in range(m):
-        w_hi[j, m + j] = 1.0
         largest[j] = 0.0
         for t in range(m):
+            w_hi[j, t] = _entry(scores, basis[t], j)
+            w_hi[j, m + t] = 1.0 if t == j else 0.0
+            w_lo[j, t] = w_lo[j, m + t] = 0.0
             largest[j] = max(largest[j], abs(w_hi[j, t]))
         if largest[j] == 0.0:
             return False
@@ -276,17 +275,18 @@ def _basic_values(scores, basis, inv_hi, inv_lo, rest_hi, rest_lo, values, value
 
 
 @compiled
-def _rows(scores, first, constant, weights, value, size):
-    """Value = first row · scores[0] + constant + Σ weights_j A_j; size: the same of |terms|.
+def _rows(scores, first, weights, value, size):
+    """Value = first · scores[0] − weights·(1, A); size: the same of |terms|.
 
     `first` is 1 or 0.
     """
     n = scores.shape[1]
+    constant = -weights[0]
     for i in range(n):
         value[i] = first * scores[0, i] + constant
         size[i] = first * abs(scores[0, i]) + abs(constant)
     for j in range(1, scores.shape[0]):
-        w = weights[j]
+        w = -weights[j]
         if w == 0.0:
             continue
         v = abs(w)
@@ -326,12 +326,14 @@ def _sign(hi, size):
 
 
 @compiled
-def _turn(keys, weights, count, need):
+def _turn(theta, sign, error, weight, count, need, keys, weights):
     """Smallest key at which the weights of all keys up to it reach `need`; inf if none.
 
-    Weighted selection on keys[:count], which is reordered together with `weights`; expected
-    O(count).
+    Keys are theta + sign · error. Weighted selection on count of them, expected O(count), in
+    the scratch arrays `keys` and `weights`.
     """
+    for q in range(count):
+        keys[q], weights[q] = theta[q] + sign * error[q], weight[q]
     left, right = 0, count
     done = 0.0
     seed = np.uint64(88172645463325252)
@@ -368,6 +370,25 @@ def _turn(keys, weights, count, need):
             done += less + equal
             left = above
     return np.inf
+
+
+@compiled
+def _narrow(index, theta, error, weight, count, need, keys, mass):
+    """Keep the breakpoints at which the slope may turn, as far as their errors tell.
+
+    Returns where it turns at the earliest and at the latest, how many are kept, and what is
+    needed of their weights.
+    """
+    low = _turn(theta, -1.0, error, weight, count, need, keys, mass)
+    high = _turn(theta, 1.0, error, weight, count, need, keys, mass)
+    near = 0
+    for q in range(count):
+        if theta[q] + error[q] < low:
+            need -= weight[q]
+        elif theta[q] - error[q] <= high:
+            index[near], weight[near], theta[near] = index[q], weight[q], theta[q]
+            near += 1
+    return low, high, near, need
 
 
 @compiled
@@ -432,12 +453,11 @@ def dual_simplex(scores, p, k, floors, doubt, basis, state, warm, limit, values,
     rho_hi = np.empty(m)
     rho_lo = np.empty(m)
     rho_size = np.empty(m)
-    rest = np.zeros((m, 4))
+    rest = np.empty((m, 4))
     rest_hi = np.empty(m)
     rest_lo = np.empty(m)
     value_size = np.empty(m)
     r = np.empty(n)
-    r_size = np.empty(n)
     r_error = np.empty(n)
     alpha = np.empty(n)
     alpha_size = np.empty(n)
@@ -460,6 +480,9 @@ def dual_simplex(scores, p, k, floors, doubt, basis, state, warm, limit, values,
         basis[0] = last
         for j in range(K):
             basis[1 + j] = n + j
+    for j in range(m):
+        for part in range(4):
+            rest[j, part] = 0.0
     rest[0, 0] = k
     for j in range(K):
         for part in range(floors.shape[1]):
@@ -483,9 +506,9 @@ def dual_simplex(scores, p, k, floors, doubt, basis, state, warm, limit, values,
                 pi_hi[j] = pi_lo[j] = nu_hi[j] = nu_lo[j] = 0.0
 
         # The signs of the reduced costs put weights on their bounds.
-        _rows(scores, 1.0, -pi_hi[0], -pi_hi, r, r_size)
+        _rows(scores, 1.0, pi_hi, r, r_error)
         for i in range(n):
-            r_error[i] = gauge * r_size[i]
+            r_error[i] *= gauge
             if state[i] == _BASIC:
                 continue
             if abs(r[i]) <= r_error[i]:
@@ -553,7 +576,7 @@ def dual_simplex(scores, p, k, floors, doubt, basis, state, warm, limit, values,
             edge_size[t] = 0.0
             for j in range(m):
                 edge_size[t] += abs(rho_hi[j] * _entry(scores, basis[t], j))
-        _rows(scores, 0.0, -rho_hi[0], -rho_hi, alpha, alpha_size)
+        _rows(scores, 0.0, rho_hi, alpha, alpha_size)
         # Together these change the slope by less than the line search tolerates. As pivots
         # they would ruin the basis; where they cross the threshold, they flip at the next step.
         negligible = _EARLY * violation / n
@@ -597,25 +620,12 @@ def dual_simplex(scores, p, k, floors, doubt, basis, state, warm, limit, values,
         need = violation * (1.0 - _EARLY)
         if bland:
             need = 0.0
-        for q in range(count):
-            keys[q], mass[q] = theta[q] - error[q], weight[q]
-        low = _turn(keys, mass, count, need)
+        low, high, count, need = _narrow(index, theta, error, weight, count, need, keys, mass)
         if low == np.inf:
             ray[0] = -rho_hi[0]
             for j in range(K):
                 ray[1 + j] = max(0.0, rho_hi[1 + j])
             return INFEASIBLE, iteration, stalls
-        for q in range(count):
-            keys[q], mass[q] = theta[q] + error[q], weight[q]
-        high = _turn(keys, mass, count, need)
-        near = 0
-        for q in range(count):
-            if theta[q] + error[q] < low:
-                need -= weight[q]
-            elif theta[q] - error[q] <= high:
-                index[near], weight[near], theta[near] = index[q], weight[q], theta[q]
-                near += 1
-        count = near
         zero = low <= 0.0
         if count > 1:
             reference = 0.5 * (max(low, 0.0) + high)
@@ -633,23 +643,10 @@ def dual_simplex(scores, p, k, floors, doubt, basis, state, warm, limit, values,
                 hi, lo = _divide(hi, lo, a_hi, a_lo)
                 if hi < 0.0:
                     hi = lo = 0.0
-                keys[q], _ = _add(hi, lo, -reference, 0.0)
-                theta[q] = keys[q]
+                theta[q], _ = _add(hi, lo, -reference, 0.0)
                 error[q] = _TIE * (abs(hi) + size / abs(a_hi))
-            for q in range(count):
-                keys[q], mass[q] = theta[q] - error[q], weight[q]
-            low = _turn(keys, mass, count, need)
-            for q in range(count):
-                keys[q], mass[q] = theta[q] + error[q], weight[q]
-            high = _turn(keys, mass, count, need)
-            near = 0
-            for q in range(count):
-                if theta[q] + error[q] < low:
-                    need -= weight[q]
-                elif theta[q] - error[q] <= high:
-                    index[near], weight[near] = index[q], weight[q]
-                    near += 1
-            count = max(near, 1)
+            _, _, count, need = _narrow(index, theta, error, weight, count, need, keys, mass)
+            count = max(count, 1)
         entering = index[0]
         tie = 1.0
         if count > 1 or zero:
@@ -663,8 +660,8 @@ def dual_simplex(scores, p, k, floors, doubt, basis, state, warm, limit, values,
                     theta[q] = _sign(hi, size) / alpha[i]
                 if zero:  # of the second target alone: not negative but for rounding
                     theta[q] = max(0.0, theta[q])
-                keys[q], mass[q] = theta[q], weight[q]
-            tie = _turn(keys, mass, count, need)
+                error[q] = 0.0
+            tie = _turn(theta, 1.0, error, weight, count, need, keys, mass)
             entering = none
             for q in range(count):
                 if theta[q] == tie and (entering < 0 or index[q] < entering):
@@ -715,9 +712,10 @@ def combined_gap(scores, lam, mu_hi, mu_lo, x):
     value = np.empty(n)
     size = np.empty(n)
     weights = np.empty(m)
+    weights[0] = mu_hi
     for j in range(1, m):
-        weights[j] = lam[j - 1]
-    _rows(scores, 1.0, -mu_hi, weights, value, size)
+        weights[j] = -lam[j - 1]
+    _rows(scores, 1.0, weights, value, size)
     for i in range(n):
         r = value[i]
         if (x[i] > 0.0 and x[i] < 1.0) or abs(r) <= (m + 3) * _FLOAT * size[i]:
@@ -738,9 +736,10 @@ def least_combined(scores, lam, x):
     value = np.empty(n)
     size = np.empty(n)
     weights = np.empty(m)
+    weights[0] = 0.0
     for j in range(1, m):
-        weights[j] = lam[j - 1]
-    _rows(scores, 1.0, 0.0, weights, value, size)
+        weights[j] = -lam[j - 1]
+    _rows(scores, 1.0, weights, value, size)
     sign = -1.0
     for i in range(n):
         if x[i] >= 1.0:
