@@ -66,6 +66,25 @@ def _multiply(a_hi, a_lo, b_hi, b_lo):
 
 
 @compiled
+def _plus(hi, lo, a_hi, a_lo, b_hi, b_lo):
+    """Sum of one double-double and the product of two."""
+    if a_hi == 0.0 or b_hi == 0.0:
+        return hi, lo
+    f_hi, f_lo = _multiply(a_hi, a_lo, b_hi, b_lo)
+    return _add(hi, lo, f_hi, f_lo)
+
+
+@compiled
+def _less(hi, lo, size, a_hi, a_lo, b):
+    """A double-double less the product of another and b; and size + |product|."""
+    if a_hi == 0.0 or b == 0.0:
+        return hi, lo, size
+    f_hi, f_lo = _multiply(a_hi, a_lo, b, 0.0)
+    hi, lo = _add(hi, lo, -f_hi, -f_lo)
+    return hi, lo, size + abs(f_hi)
+
+
+@compiled
 def perturbation(n, p):
     """Fill p, shape (n,): the second target, falling with the index, otherwise random."""
     seed = np.uint64(0x9E3779B97F4A7C15)
@@ -128,11 +147,7 @@ def _correct(scores, basis, inv_hi, inv_lo, inv_size, w_hi, w_lo):
             size = 0.0
             for j in range(m):
                 b = _entry(scores, basis[u], j)
-                if b == 0.0 or inv_hi[t, j] == 0.0:
-                    continue
-                f_hi, f_lo = _multiply(inv_hi[t, j], inv_lo[t, j], b, 0.0)
-                hi, lo = _add(hi, lo, -f_hi, -f_lo)
-                size += abs(f_hi)
+                hi, lo, size = _less(hi, lo, size, inv_hi[t, j], inv_lo[t, j], b)
             w_hi[t, u], w_lo[t, u] = hi, lo
             w_hi[t, m + u] = size
             accurate = accurate and abs(hi) <= _CORRECT * size
@@ -147,9 +162,7 @@ def _correct(scores, basis, inv_hi, inv_lo, inv_size, w_hi, w_lo):
         for j in range(m):
             hi = lo = 0.0
             for u in range(m):
-                if w_hi[t, u] != 0.0 and inv_hi[u, j] != 0.0:
-                    f_hi, f_lo = _multiply(w_hi[t, u], w_lo[t, u], inv_hi[u, j], inv_lo[u, j])
-                    hi, lo = _add(hi, lo, f_hi, f_lo)
+                hi, lo = _plus(hi, lo, w_hi[t, u], w_lo[t, u], inv_hi[u, j], inv_lo[u, j])
             w_hi[t, m + j], w_lo[t, m + j] = hi, lo
     for t in range(m):
         for j in range(m):
@@ -197,9 +210,9 @@ def _invert(scores, basis, inv_hi, inv_lo, inv_size):
             if j == t or f_hi == 0.0:
                 continue
             for u in range(t, 2 * m):
-                if w_hi[t, u] != 0.0:
-                    g_hi, g_lo = _multiply(f_hi, f_lo, w_hi[t, u], w_lo[t, u])
-                    w_hi[j, u], w_lo[j, u] = _add(w_hi[j, u], w_lo[j, u], -g_hi, -g_lo)
+                w_hi[j, u], w_lo[j, u] = _plus(
+                    w_hi[j, u], w_lo[j, u], -f_hi, -f_lo, w_hi[t, u], w_lo[t, u]
+                )
             w_hi[j, t] = w_lo[j, t] = 0.0
     for t in range(m):
         for j in range(m):
@@ -219,28 +232,25 @@ def _prices(scores, costs, basis, inv_hi, inv_lo, pi_hi, pi_lo, pi_size, size):
     n = scores.shape[1]
     gap_hi = np.empty(m)
     gap_lo = np.empty(m)
-    pi_hi[:] = 0.0
-    pi_lo[:] = 0.0
+    for j in range(m):
+        pi_hi[j] = pi_lo[j] = 0.0
     for _ in range(2):
         for t in range(m):
             hi, lo = 0.0, 0.0
             if basis[t] < n:
                 hi = costs[basis[t]]
-            size[t] = abs(hi)
+            total = abs(hi)
             for j in range(m):
                 b = _entry(scores, basis[t], j)
-                if b != 0.0 and pi_hi[j] != 0.0:
-                    f_hi, f_lo = _multiply(pi_hi[j], pi_lo[j], b, 0.0)
-                    hi, lo = _add(hi, lo, -f_hi, -f_lo)
-                    size[t] += abs(f_hi)
-            gap_hi[t], gap_lo[t] = hi, lo
+                hi, lo, total = _less(hi, lo, total, pi_hi[j], pi_lo[j], b)
+            gap_hi[t], gap_lo[t], size[t] = hi, lo, total
         for j in range(m):
             pi_size[j] = 0.0
             for t in range(m):
                 pi_size[j] += size[t] * abs(inv_hi[t, j])
-                if gap_hi[t] != 0.0 and inv_hi[t, j] != 0.0:
-                    f_hi, f_lo = _multiply(gap_hi[t], gap_lo[t], inv_hi[t, j], inv_lo[t, j])
-                    pi_hi[j], pi_lo[j] = _add(pi_hi[j], pi_lo[j], f_hi, f_lo)
+                pi_hi[j], pi_lo[j] = _plus(
+                    pi_hi[j], pi_lo[j], gap_hi[t], gap_lo[t], inv_hi[t, j], inv_lo[t, j]
+                )
     for j in range(m):
         if abs(pi_hi[j]) <= _TIE * pi_size[j]:
             pi_hi[j] = pi_lo[j] = 0.0
@@ -253,25 +263,23 @@ def _basic_values(scores, basis, inv_hi, inv_lo, rest_hi, rest_lo, values, value
     gap_hi = np.empty(m)
     gap_lo = np.empty(m)
     size = np.empty(m)
-    values[:] = 0.0
+    for t in range(m):
+        values[t, 0] = values[t, 1] = 0.0
     for _ in range(2):
         for j in range(m):
             hi, lo = rest_hi[j], rest_lo[j]
-            size[j] = abs(hi)
+            total = abs(hi)
             for t in range(m):
                 b = _entry(scores, basis[t], j)
-                if b != 0.0 and values[t, 0] != 0.0:
-                    f_hi, f_lo = _multiply(values[t, 0], values[t, 1], b, 0.0)
-                    hi, lo = _add(hi, lo, -f_hi, -f_lo)
-                    size[j] += abs(f_hi)
-            gap_hi[j], gap_lo[j] = hi, lo
+                hi, lo, total = _less(hi, lo, total, values[t, 0], values[t, 1], b)
+            gap_hi[j], gap_lo[j], size[j] = hi, lo, total
         for t in range(m):
             value_size[t] = 0.0
             for j in range(m):
                 value_size[t] += _TIE * size[j] * abs(inv_hi[t, j])
-                if gap_hi[j] != 0.0 and inv_hi[t, j] != 0.0:
-                    f_hi, f_lo = _multiply(gap_hi[j], gap_lo[j], inv_hi[t, j], inv_lo[t, j])
-                    values[t, 0], values[t, 1] = _add(values[t, 0], values[t, 1], f_hi, f_lo)
+                values[t, 0], values[t, 1] = _plus(
+                    values[t, 0], values[t, 1], gap_hi[j], gap_lo[j], inv_hi[t, j], inv_lo[t, j]
+                )
 
 
 @compiled
