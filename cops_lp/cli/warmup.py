@@ -48,8 +48,8 @@ def run_warmup() -> None:
 def _start_child(controls: int) -> subprocess.Popen[bytes]:
     """Run this module on one small problem.
 
-    Never on one that is screened: two processes that cache variants of one kernel at the same
-    moment may take the same file for them.
+    Never on one that is screened, whose kernels have a variant for each precision: two
+    processes that cache variants of one kernel at the same moment may take the same file.
     """
     return subprocess.Popen(
         [sys.executable, "-P", "-m", __name__, str(controls)],  # -P: no package of this folder

@@ -17,7 +17,8 @@ def compiled(function: Callable[..., Any] | None = None, *, fastmath: tuple[str,
     cache: then the kernel is compiled anew in each process.
 
     Functions whose name begins with an underscore are for other kernels only: they have no
-    entry from Python, which takes as long to compile as a small function.
+    entry from Python, which takes as long to compile as a small function. Called from Python
+    they crash, except as `function.py_func`.
 
     Parameters
     ----------
