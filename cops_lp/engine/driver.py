@@ -255,7 +255,9 @@ def _solve_all(
         multipliers=multipliers,
         multipliers_rest=_ldexp(vertex.multipliers_rest, scaling[0] - scaling[1:]),
         threshold=float(_ldexp(sum(vertex.threshold), scaling[0] * vertex.feasible)),
-        kept_sums=_ldexp(np.array([sum_dd(row) for row in kept]), scaling[:, None]),
+        kept_sums=_ldexp(
+            np.array([*map(sum_dd, map(np.ascontiguousarray, kept))]), scaling[:, None]
+        ),
         magnitudes=_ldexp(np.abs(kept).sum(axis=1), scaling),
         fractional=vertex.fractional,
         values=vertex.values,

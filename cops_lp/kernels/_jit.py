@@ -16,6 +16,10 @@ def compiled(function: Callable[..., Any] | None = None, *, fastmath: tuple[str,
     Where neither the package's folder nor the user's cache can be written, Numba refuses to
     cache: then the kernel is compiled anew in each process.
 
+    Functions whose name begins with an underscore are for other kernels only: they have no
+    entry from Python, which takes as long to compile as a small function. Called from Python
+    they crash, except as `function.py_func`.
+
     Parameters
     ----------
     function : callable
@@ -24,8 +28,13 @@ def compiled(function: Callable[..., Any] | None = None, *, fastmath: tuple[str,
     """
 
     def compile_(function: Callable[..., Any]) -> Any:
-        options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-        options["fastmath"] = set(fastmath)
+        options: dict[str, Any] = {
+            "nogil": True,
+            "error_model": "numpy",
+            "fastmath": set(fastmath),
+            "no_cfunc_wrapper": True,
+            "no_cpython_wrapper": function.__name__.startswith("_"),
+        }
         try:
             return njit(cache=True, **options)(function)
         except RuntimeError:  # "cannot cache function …: no locator available"

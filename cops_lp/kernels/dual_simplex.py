@@ -66,6 +66,25 @@ def _multiply(a_hi, a_lo, b_hi, b_lo):
 
 
 @compiled
+def _plus(hi, lo, a_hi, a_lo, b_hi, b_lo):
+    """Sum of one double-double and the product of two."""
+    if a_hi == 0.0 or b_hi == 0.0:
+        return hi, lo
+    f_hi, f_lo = _multiply(a_hi, a_lo, b_hi, b_lo)
+    return _add(hi, lo, f_hi, f_lo)
+
+
+@compiled
+def _less(hi, lo, size, a_hi, a_lo, b):
+    """A double-double less the product of another and b; and size + |product|."""
+    if a_hi == 0.0 or b == 0.0:
+        return hi, lo, size
+    f_hi, f_lo = _multiply(a_hi, a_lo, b, 0.0)
+    hi, lo = _add(hi, lo, -f_hi, -f_lo)
+    return hi, lo, size + abs(f_hi)
+
+
+@compiled
 def perturbation(n, p):
     """Fill p, shape (n,): the second target, falling with the index, otherwise random."""
     seed = np.uint64(0x9E3779B97F4A7C15)
@@ -128,11 +147,7 @@ def _correct(scores, basis, inv_hi, inv_lo, inv_size, w_hi, w_lo):
             size = 0.0
             for j in range(m):
                 b = _entry(scores, basis[u], j)
-                if b == 0.0 or inv_hi[t, j] == 0.0:
-                    continue
-                f_hi, f_lo = _multiply(inv_hi[t, j], inv_lo[t, j], b, 0.0)
-                hi, lo = _add(hi, lo, -f_hi, -f_lo)
-                size += abs(f_hi)
+                hi, lo, size = _less(hi, lo, size, inv_hi[t, j], inv_lo[t, j], b)
             w_hi[t, u], w_lo[t, u] = hi, lo
             w_hi[t, m + u] = size
             accurate = accurate and abs(hi) <= _CORRECT * size
@@ -147,9 +162,7 @@ def _correct(scores, basis, inv_hi, inv_lo, inv_size, w_hi, w_lo):
         for j in range(m):
             hi = lo = 0.0
             for u in range(m):
-                if w_hi[t, u] != 0.0 and inv_hi[u, j] != 0.0:
-                    f_hi, f_lo = _multiply(w_hi[t, u], w_lo[t, u], inv_hi[u, j], inv_lo[u, j])
-                    hi, lo = _add(hi, lo, f_hi, f_lo)
+                hi, lo = _plus(hi, lo, w_hi[t, u], w_lo[t, u], inv_hi[u, j], inv_lo[u, j])
             w_hi[t, m + j], w_lo[t, m + j] = hi, lo
     for t in range(m):
         for j in range(m):
@@ -162,16 +175,15 @@ def _correct(scores, basis, inv_hi, inv_lo, inv_size, w_hi, w_lo):
 def _invert(scores, basis, inv_hi, inv_lo, inv_size):
     """Inverse of the basis by Gauss-Jordan elimination, rows scaled; False if singular."""
     m = len(basis)
-    w_hi = np.zeros((m, 2 * m))
-    w_lo = np.zeros((m, 2 * m))
-    for t in range(m):
-        for j in range(m):
-            w_hi[j, t] = _entry(scores, basis[t], j)
+    w_hi = np.empty((m, 2 * m))
+    w_lo = np.empty((m, 2 * m))
     largest = np.empty(m)
     for j in range(m):
-        w_hi[j, m + j] = 1.0
         largest[j] = 0.0
         for t in range(m):
+            w_hi[j, t] = _entry(scores, basis[t], j)
+            w_hi[j, m + t] = 1.0 if t == j else 0.0
+            w_lo[j, t] = w_lo[j, m + t] = 0.0
             largest[j] = max(largest[j], abs(w_hi[j, t]))
         if largest[j] == 0.0:
             return False
@@ -198,9 +210,9 @@ def _invert(scores, basis, inv_hi, inv_lo, inv_size):
             if j == t or f_hi == 0.0:
                 continue
             for u in range(t, 2 * m):
-                if w_hi[t, u] != 0.0:
-                    g_hi, g_lo = _multiply(f_hi, f_lo, w_hi[t, u], w_lo[t, u])
-                    w_hi[j, u], w_lo[j, u] = _add(w_hi[j, u], w_lo[j, u], -g_hi, -g_lo)
+                w_hi[j, u], w_lo[j, u] = _plus(
+                    w_hi[j, u], w_lo[j, u], -f_hi, -f_lo, w_hi[t, u], w_lo[t, u]
+                )
             w_hi[j, t] = w_lo[j, t] = 0.0
     for t in range(m):
         for j in range(m):
@@ -220,28 +232,25 @@ def _prices(scores, costs, basis, inv_hi, inv_lo, pi_hi, pi_lo, pi_size, size):
     n = scores.shape[1]
     gap_hi = np.empty(m)
     gap_lo = np.empty(m)
-    pi_hi[:] = 0.0
-    pi_lo[:] = 0.0
+    for j in range(m):
+        pi_hi[j] = pi_lo[j] = 0.0
     for _ in range(2):
         for t in range(m):
             hi, lo = 0.0, 0.0
             if basis[t] < n:
                 hi = costs[basis[t]]
-            size[t] = abs(hi)
+            total = abs(hi)
             for j in range(m):
                 b = _entry(scores, basis[t], j)
-                if b != 0.0 and pi_hi[j] != 0.0:
-                    f_hi, f_lo = _multiply(pi_hi[j], pi_lo[j], b, 0.0)
-                    hi, lo = _add(hi, lo, -f_hi, -f_lo)
-                    size[t] += abs(f_hi)
-            gap_hi[t], gap_lo[t] = hi, lo
+                hi, lo, total = _less(hi, lo, total, pi_hi[j], pi_lo[j], b)
+            gap_hi[t], gap_lo[t], size[t] = hi, lo, total
         for j in range(m):
             pi_size[j] = 0.0
             for t in range(m):
                 pi_size[j] += size[t] * abs(inv_hi[t, j])
-                if gap_hi[t] != 0.0 and inv_hi[t, j] != 0.0:
-                    f_hi, f_lo = _multiply(gap_hi[t], gap_lo[t], inv_hi[t, j], inv_lo[t, j])
-                    pi_hi[j], pi_lo[j] = _add(pi_hi[j], pi_lo[j], f_hi, f_lo)
+                pi_hi[j], pi_lo[j] = _plus(
+                    pi_hi[j], pi_lo[j], gap_hi[t], gap_lo[t], inv_hi[t, j], inv_lo[t, j]
+                )
     for j in range(m):
         if abs(pi_hi[j]) <= _TIE * pi_size[j]:
             pi_hi[j] = pi_lo[j] = 0.0
@@ -254,39 +263,38 @@ def _basic_values(scores, basis, inv_hi, inv_lo, rest_hi, rest_lo, values, value
     gap_hi = np.empty(m)
     gap_lo = np.empty(m)
     size = np.empty(m)
-    values[:] = 0.0
+    for t in range(m):
+        values[t, 0] = values[t, 1] = 0.0
     for _ in range(2):
         for j in range(m):
             hi, lo = rest_hi[j], rest_lo[j]
-            size[j] = abs(hi)
+            total = abs(hi)
             for t in range(m):
                 b = _entry(scores, basis[t], j)
-                if b != 0.0 and values[t, 0] != 0.0:
-                    f_hi, f_lo = _multiply(values[t, 0], values[t, 1], b, 0.0)
-                    hi, lo = _add(hi, lo, -f_hi, -f_lo)
-                    size[j] += abs(f_hi)
-            gap_hi[j], gap_lo[j] = hi, lo
+                hi, lo, total = _less(hi, lo, total, values[t, 0], values[t, 1], b)
+            gap_hi[j], gap_lo[j], size[j] = hi, lo, total
         for t in range(m):
             value_size[t] = 0.0
             for j in range(m):
                 value_size[t] += _TIE * size[j] * abs(inv_hi[t, j])
-                if gap_hi[j] != 0.0 and inv_hi[t, j] != 0.0:
-                    f_hi, f_lo = _multiply(gap_hi[j], gap_lo[j], inv_hi[t, j], inv_lo[t, j])
-                    values[t, 0], values[t, 1] = _add(values[t, 0], values[t, 1], f_hi, f_lo)
+                values[t, 0], values[t, 1] = _plus(
+                    values[t, 0], values[t, 1], gap_hi[j], gap_lo[j], inv_hi[t, j], inv_lo[t, j]
+                )
 
 
 @compiled
-def _rows(scores, first, constant, weights, value, size):
-    """Value = first row · scores[0] + constant + Σ weights_j A_j; size: the same of |terms|.
+def _rows(scores, first, weights, value, size):
+    """Value = first · scores[0] − weights·(1, A); size: the same of |terms|.
 
     `first` is 1 or 0.
     """
     n = scores.shape[1]
+    constant = -weights[0]
     for i in range(n):
         value[i] = first * scores[0, i] + constant
         size[i] = first * abs(scores[0, i]) + abs(constant)
     for j in range(1, scores.shape[0]):
-        w = weights[j]
+        w = -weights[j]
         if w == 0.0:
             continue
         v = abs(w)
@@ -326,12 +334,14 @@ def _sign(hi, size):
 
 
 @compiled
-def _turn(keys, weights, count, need):
+def _turn(theta, sign, error, weight, count, need, keys, weights):
     """Smallest key at which the weights of all keys up to it reach `need`; inf if none.
 
-    Weighted selection on keys[:count], which is reordered together with `weights`; expected
-    O(count).
+    Keys are theta + sign · error. Weighted selection on count of them, expected O(count), in
+    the scratch arrays `keys` and `weights`.
     """
+    for q in range(count):
+        keys[q], weights[q] = theta[q] + sign * error[q], weight[q]
     left, right = 0, count
     done = 0.0
     seed = np.uint64(88172645463325252)
@@ -368,6 +378,25 @@ def _turn(keys, weights, count, need):
             done += less + equal
             left = above
     return np.inf
+
+
+@compiled
+def _narrow(index, theta, error, weight, count, need, keys, mass):
+    """Keep the breakpoints at which the slope may turn, as far as their errors tell.
+
+    Returns where it turns at the earliest and at the latest, how many are kept, and what is
+    needed of their weights.
+    """
+    low = _turn(theta, -1.0, error, weight, count, need, keys, mass)
+    high = _turn(theta, 1.0, error, weight, count, need, keys, mass)
+    near = 0
+    for q in range(count):
+        if theta[q] + error[q] < low:
+            need -= weight[q]
+        elif theta[q] - error[q] <= high:
+            index[near], weight[near], theta[near] = index[q], weight[q], theta[q]
+            near += 1
+    return low, high, near, need
 
 
 @compiled
@@ -432,12 +461,11 @@ def dual_simplex(scores, p, k, floors, doubt, basis, state, warm, limit, values,
     rho_hi = np.empty(m)
     rho_lo = np.empty(m)
     rho_size = np.empty(m)
-    rest = np.zeros((m, 4))
+    rest = np.empty((m, 4))
     rest_hi = np.empty(m)
     rest_lo = np.empty(m)
     value_size = np.empty(m)
     r = np.empty(n)
-    r_size = np.empty(n)
     r_error = np.empty(n)
     alpha = np.empty(n)
     alpha_size = np.empty(n)
@@ -460,6 +488,9 @@ def dual_simplex(scores, p, k, floors, doubt, basis, state, warm, limit, values,
         basis[0] = last
         for j in range(K):
             basis[1 + j] = n + j
+    for j in range(m):
+        for part in range(4):
+            rest[j, part] = 0.0
     rest[0, 0] = k
     for j in range(K):
         for part in range(floors.shape[1]):
@@ -483,9 +514,9 @@ def dual_simplex(scores, p, k, floors, doubt, basis, state, warm, limit, values,
                 pi_hi[j] = pi_lo[j] = nu_hi[j] = nu_lo[j] = 0.0
 
         # The signs of the reduced costs put weights on their bounds.
-        _rows(scores, 1.0, -pi_hi[0], -pi_hi, r, r_size)
+        _rows(scores, 1.0, pi_hi, r, r_error)
         for i in range(n):
-            r_error[i] = gauge * r_size[i]
+            r_error[i] *= gauge
             if state[i] == _BASIC:
                 continue
             if abs(r[i]) <= r_error[i]:
@@ -553,11 +584,11 @@ def dual_simplex(scores, p, k, floors, doubt, basis, state, warm, limit, values,
             edge_size[t] = 0.0
             for j in range(m):
                 edge_size[t] += abs(rho_hi[j] * _entry(scores, basis[t], j))
-        _rows(scores, 0.0, -rho_hi[0], -rho_hi, alpha, alpha_size)
+        _rows(scores, 0.0, rho_hi, alpha, alpha_size)
         # Together these change the slope by less than the line search tolerates. As pivots
         # they would ruin the basis; where they cross the threshold, they flip at the next step.
         negligible = _EARLY * violation / n
-        count = 0
+        count = np.int64(0)  # a plain 0 has a type of its own, for which _turn is compiled too
         for i in range(n):
             if state[i] == _BASIC:
                 continue
@@ -597,25 +628,12 @@ def dual_simplex(scores, p, k, floors, doubt, basis, state, warm, limit, values,
         need = violation * (1.0 - _EARLY)
         if bland:
             need = 0.0
-        for q in range(count):
-            keys[q], mass[q] = theta[q] - error[q], weight[q]
-        low = _turn(keys, mass, count, need)
+        low, high, count, need = _narrow(index, theta, error, weight, count, need, keys, mass)
         if low == np.inf:
             ray[0] = -rho_hi[0]
             for j in range(K):
                 ray[1 + j] = max(0.0, rho_hi[1 + j])
             return INFEASIBLE, iteration, stalls
-        for q in range(count):
-            keys[q], mass[q] = theta[q] + error[q], weight[q]
-        high = _turn(keys, mass, count, need)
-        near = 0
-        for q in range(count):
-            if theta[q] + error[q] < low:
-                need -= weight[q]
-            elif theta[q] - error[q] <= high:
-                index[near], weight[near], theta[near] = index[q], weight[q], theta[q]
-                near += 1
-        count = near
         zero = low <= 0.0
         if count > 1:
             reference = 0.5 * (max(low, 0.0) + high)
@@ -633,23 +651,10 @@ def dual_simplex(scores, p, k, floors, doubt, basis, state, warm, limit, values,
                 hi, lo = _divide(hi, lo, a_hi, a_lo)
                 if hi < 0.0:
                     hi = lo = 0.0
-                keys[q], _ = _add(hi, lo, -reference, 0.0)
-                theta[q] = keys[q]
+                theta[q], _ = _add(hi, lo, -reference, 0.0)
                 error[q] = _TIE * (abs(hi) + size / abs(a_hi))
-            for q in range(count):
-                keys[q], mass[q] = theta[q] - error[q], weight[q]
-            low = _turn(keys, mass, count, need)
-            for q in range(count):
-                keys[q], mass[q] = theta[q] + error[q], weight[q]
-            high = _turn(keys, mass, count, need)
-            near = 0
-            for q in range(count):
-                if theta[q] + error[q] < low:
-                    need -= weight[q]
-                elif theta[q] - error[q] <= high:
-                    index[near], weight[near] = index[q], weight[q]
-                    near += 1
-            count = max(near, 1)
+            _, _, count, need = _narrow(index, theta, error, weight, count, need, keys, mass)
+            count = max(count, 1)
         entering = index[0]
         tie = 1.0
         if count > 1 or zero:
@@ -663,8 +668,8 @@ def dual_simplex(scores, p, k, floors, doubt, basis, state, warm, limit, values,
                     theta[q] = _sign(hi, size) / alpha[i]
                 if zero:  # of the second target alone: not negative but for rounding
                     theta[q] = max(0.0, theta[q])
-                keys[q], mass[q] = theta[q], weight[q]
-            tie = _turn(keys, mass, count, need)
+                error[q] = 0.0
+            tie = _turn(theta, 1.0, error, weight, count, need, keys, mass)
             entering = none
             for q in range(count):
                 if theta[q] == tie and (entering < 0 or index[q] < entering):
@@ -714,9 +719,11 @@ def combined_gap(scores, lam, mu_hi, mu_lo, x):
     total = 0.0
     value = np.empty(n)
     size = np.empty(n)
-    weights = np.zeros(m)
-    weights[1:] = lam
-    _rows(scores, 1.0, -mu_hi, weights, value, size)
+    weights = np.empty(m)
+    weights[0] = mu_hi
+    for j in range(1, m):
+        weights[j] = -lam[j - 1]
+    _rows(scores, 1.0, weights, value, size)
     for i in range(n):
         r = value[i]
         if (x[i] > 0.0 and x[i] < 1.0) or abs(r) <= (m + 3) * _FLOAT * size[i]:
@@ -736,9 +743,11 @@ def least_combined(scores, lam, x):
     m = scores.shape[0]
     value = np.empty(n)
     size = np.empty(n)
-    weights = np.zeros(m)
-    weights[1:] = lam
-    _rows(scores, 1.0, 0.0, weights, value, size)
+    weights = np.empty(m)
+    weights[0] = 0.0
+    for j in range(1, m):
+        weights[j] = -lam[j - 1]
+    _rows(scores, 1.0, weights, value, size)
     sign = -1.0
     for i in range(n):
         if x[i] >= 1.0:

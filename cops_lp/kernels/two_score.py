@@ -37,6 +37,7 @@ OPTIMAL = 0
 INFEASIBLE = 1
 
 _FEW = 8  # weights in which two masks differ: close enough for tangents alone
+_FIRST = np.int64(0)  # a plain 0 has a type of its own, for which callees are compiled once more
 _MAX_STEPS = 10_000  # never met: each step takes at least one mask out of the bracket
 
 
@@ -112,6 +113,14 @@ def _sum_where(x, flags):
         if flags[i]:
             hi, lo = _add(hi, lo, x[i], 0.0)
     return hi, lo
+
+
+@compiled
+def _surplus(x, flags, b_hi, b_lo):
+    """Flagged sum of x less b, then the sum, both double-doubles."""
+    s_hi, s_lo = _sum_where(x, flags)
+    e_hi, e_lo = _add(s_hi, s_lo, -b_hi, -b_lo)
+    return e_hi, e_lo, s_hi, s_lo
 
 
 @compiled
@@ -250,13 +259,29 @@ def _tied(side):
 
 
 @compiled
+def _indices(n):
+    """0 … n − 1; NumPy's takes as long to compile as a small kernel."""
+    index = np.empty(n, np.int64)
+    for i in range(n):
+        index[i] = i
+    return index
+
+
+@compiled
 def _order(x, ties):
     """Positions of the ties from the largest x to the smallest, equal ones by index.
 
     A merge sort; NumPy's own takes Numba four seconds to compile.
     """
     n = len(ties)
-    order = np.arange(n)
+    order = _indices(n)
+    falling = True
+    for t in range(1, n):
+        if x[ties[t]] > x[ties[t - 1]]:
+            falling = False
+            break
+    if falling:
+        return order
     other = np.empty(n, np.int64)
     width = 1
     while width < n:
@@ -478,7 +503,7 @@ def _random_crossing(c, a, lo_in, hi_in, seed):
         seed = _next_random(seed)
         q = ins[np.int64((seed >> np.uint64(33)) % np.uint64(n_in))]
         crossings[j] = (c[p] - c[q]) / (a[q] - a[p])
-    return _kth_largest(crossings, 8)
+    return _kth_largest(crossings, len(crossings) // 2 + 1)
 
 
 @compiled
@@ -494,18 +519,52 @@ def least_kept(c, a, lam, rest, flags):
 
 
 @compiled
-def _evaluate(c, a, lam, rest, k, s, side):
-    """Fill the combined scores s and the sides; return threshold, ties and what they may hold.
+def _end(x, ties_by, k, side, flags):
+    """Mark the k largest x, where tied those with the largest `ties_by`, then by index.
 
-    Returns (μ, its low part, number of ties to keep, ties, ties ordered by a).
+    Returns the threshold, a double-double, and how many ties are left out.
+    """
+    n = len(x)
+    low = np.empty(n)
+    for i in range(n):
+        low[i] = 0.0
+    mu_hi, mu_lo, above = _threshold(x, low, k, side)
+    ties = _tied(side)
+    _choose(side, ties, _order(ties_by, ties), _FIRST, k - above, flags)
+    return mu_hi, mu_lo, len(ties) - (k - above)
+
+
+@compiled
+def _evaluate(c, a, lam, rest, k, hi_in, over, base, s):
+    """Fill the combined scores s at a trial λ; find on which side of the minimum it is.
+
+    Returns which (-1: λ is too small, 1: too large, 0: neither), a top-k mask there, that
+    mask's excess as by :func:`_excess`, the threshold, how many of the ties it holds, the ties,
+    and the ties' order by a. The mask is that of the ties' largest controls, for 1 of their
+    smallest.
     """
     n = len(c)
     t = np.empty(n)
+    side = np.empty(n, np.uint8)
+    mask = np.empty(n, np.uint8)
     for i in range(n):
         s[i], t[i] = _combine(c[i], a[i], lam, rest)
     mu_hi, mu_lo, above = _threshold(s, t, k, side)
     ties = _tied(side)
-    return mu_hi, mu_lo, k - above, ties, _order(a, ties)
+    order = _order(a, ties)
+    count = k - above
+    where = 0
+    _choose(side, ties, order, _FIRST, count, mask)
+    excess = _excess(a, mask, hi_in, over, base)
+    if excess[0] < 0.0:
+        where = -1
+    else:
+        least = np.empty(n, np.uint8)
+        _choose(side, ties, order, len(ties) - count, count, least)
+        least_excess = _excess(a, least, hi_in, over, base)
+        if least_excess[0] > 0.0:
+            where, mask, excess = 1, least, least_excess
+    return where, mask, excess, mu_hi, mu_lo, count, ties, order
 
 
 @compiled
@@ -564,7 +623,7 @@ def two_score(c, a, k, b_hi, b_lo, slack, hints, flags):
     lo_in, hi_in = new_in, new_in
     u, v = c, a
     u_cut = v_cut = mu_hi = mu_lo = 0.0
-    count = 0
+    count = _FIRST
     ties = np.empty(0, np.int64)
     order = ties
     at_tie = False
@@ -576,37 +635,27 @@ def two_score(c, a, k, b_hi, b_lo, slack, hints, flags):
             continue
         steps += 1
         s = np.empty(n)
-        mu_hi, mu_lo, count, ties, order = _evaluate(c, a, hint, 0.0, k, s, side)
-        new_in = np.empty(n, np.uint8)
-        _choose(side, ties, order, 0, count, new_in)
-        new_over = _excess(a, new_in, hi_in, over, base)
-        if new_over[0] < 0.0:
+        where, new_in, new_over, mu_hi, mu_lo, count, ties, order = _evaluate(
+            c, a, hint, 0.0, k, hi_in, over, base, s
+        )
+        if where < 0:
             lo_in, u, u_cut, low, under = new_in, s, mu_hi, hint, new_over[0]
-            continue
-        least_in = np.empty(n, np.uint8)
-        _choose(side, ties, order, len(ties) - count, count, least_in)
-        least_over = _excess(a, least_in, hi_in, over, base)
-        if least_over[0] > 0.0:
-            hi_in, over, v, v_cut, high = least_in, least_over, s, mu_hi, hint
-            continue
-        at_tie = True
-        lam, over = hint, new_over
-        break
+        elif where > 0:
+            hi_in, over, v, v_cut, high = new_in, new_over, s, mu_hi, hint
+        else:
+            at_tie = True
+            lam, over = hint, new_over
+            break
 
     if not at_tie and low < 0.0:  # λ = 0: the target alone
         low = 0.0
         lo_in = np.empty(n, np.uint8)
-        zero = np.zeros(n)
-        mu_hi, mu_lo, above = _threshold(c, zero, k, side)
+        mu_hi, mu_lo, spare = _end(c, c, k, side, lo_in)
         u, u_cut = c, mu_hi
-        ties = _tied(side)
-        _choose(side, ties, np.arange(len(ties)), 0, k - above, lo_in)
-        s_hi, s_lo = _sum_where(a, lo_in)
-        e_hi, e_lo = _add(s_hi, s_lo, -b_hi, -b_lo)
-        if e_hi < 0.0 and len(ties) > k - above:
-            _choose(side, ties, _order(a, ties), 0, k - above, lo_in)
-            s_hi, s_lo = _sum_where(a, lo_in)
-            e_hi, e_lo = _add(s_hi, s_lo, -b_hi, -b_lo)
+        e_hi, e_lo, s_hi, s_lo = _surplus(a, lo_in, b_hi, b_lo)
+        if e_hi < 0.0 and spare > 0:
+            _end(c, a, k, side, lo_in)
+            e_hi, e_lo, s_hi, s_lo = _surplus(a, lo_in, b_hi, b_lo)
         if e_hi >= 0.0:
             for i in range(n):
                 flags[i] = lo_in[i]
@@ -615,13 +664,9 @@ def two_score(c, a, k, b_hi, b_lo, slack, hints, flags):
 
     if not at_tie and high == np.inf:  # λ = ∞: the control alone, then the target among its ties
         hi_in = np.empty(n, np.uint8)
-        zero = np.zeros(n)
-        mu_hi, mu_lo, above = _threshold(a, zero, k, side)
+        mu_hi, mu_lo, _ = _end(a, c, k, side, hi_in)
         v, v_cut = a, mu_hi
-        ties = _tied(side)
-        _choose(side, ties, _order(c, ties), 0, k - above, hi_in)
-        s_hi, s_lo = _sum_where(a, hi_in)
-        e_hi, e_lo = _add(s_hi, s_lo, -b_hi, -b_lo)
+        e_hi, e_lo, s_hi, s_lo = _surplus(a, hi_in, b_hi, b_lo)
         if e_hi < 0.0:
             if -e_hi > slack:
                 for i in range(n):
@@ -652,7 +697,7 @@ def two_score(c, a, k, b_hi, b_lo, slack, hints, flags):
         over = (e_hi, e_lo, _size_where(a, hi_in) + abs(b_hi))
 
     c0, a0 = c, a
-    index = np.arange(n)
+    index = _indices(n)
     if not at_tie:
         c, a, u, v = c.copy(), a.copy(), u.copy(), v.copy()  # the open weights' own
         lo_in, hi_in = lo_in.copy(), hi_in.copy()
@@ -718,45 +763,39 @@ def two_score(c, a, k, b_hi, b_lo, slack, hints, flags):
 
         steps += 1
         s = np.empty(n)
-        side = np.empty(n, np.uint8)
-        mu_hi, mu_lo, count, ties, order = _evaluate(c, a, lam, rest, k, s, side)
-        new_in = np.empty(n, np.uint8)
-        _choose(side, ties, order, 0, count, new_in)
-        new_over = _excess(a, new_in, hi_in, over, base)
-        if new_over[0] < 0.0:  # even the ties' largest controls fall short: λ is too small
-            f_hi, _ = _exchange(a, lo_in, new_in)
-            if tangent and not f_hi > 0.0:
+        where, new_in, new_over, mu_hi, mu_lo, count, ties, order = _evaluate(
+            c, a, lam, rest, k, hi_in, over, base, s
+        )
+        if where < 0:  # even the ties' largest controls fall short: λ is too small
+            gain, _ = _exchange(a, lo_in, new_in)
+            if tangent and not gain > 0.0:
                 break
             lo_in, u, u_cut, low, low_rest = new_in, s, mu_hi, lam, rest
             under, moved_lo = new_over[0], True
-            continue
-        least_in = np.empty(n, np.uint8)
-        _choose(side, ties, order, len(ties) - count, count, least_in)
-        least_over = _excess(a, least_in, hi_in, over, base)
-        if least_over[0] > 0.0:  # even their smallest exceed the floor: λ is too large
-            g_hi, _ = _exchange(a, least_in, hi_in)
-            if tangent and not g_hi > 0.0:
+        elif where > 0:  # even their smallest exceed the floor: λ is too large
+            gain, _ = _exchange(a, new_in, hi_in)
+            if tangent and not gain > 0.0:
                 break
-            hi_in, over = least_in, least_over
+            hi_in, over = new_in, new_over
             v, v_cut, high, high_rest = s, mu_hi, lam, rest
             moved_lo = False
-            continue
-        at_tie = True
-        over = new_over
+        else:
+            at_tie = True
+            over = new_over
 
     n = len(c)
     chosen = new_in
     if not at_tie:
         # No mask lies between: what the two differ in is tied at the minimum.
         side = np.empty(n, np.uint8)
-        count = 0
+        count = _FIRST
         for i in range(n):
             side[i] = 2 * lo_in[i] if lo_in[i] == hi_in[i] else 1
             count += lo_in[i] == 1 and hi_in[i] == 0
         ties = _tied(side)
         order = _order(a, ties)
         chosen = np.empty(n, np.uint8)
-        _choose(side, ties, order, 0, count, chosen)
+        _choose(side, ties, order, _FIRST, count, chosen)
         over = _excess(a, chosen, hi_in, over, base)
         if not (lam > low or (lam == low and rest > low_rest)):
             lam, rest = low, low_rest
