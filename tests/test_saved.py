@@ -310,9 +310,8 @@ def test_each_field_is_needed_with_its_dtype_and_shape(tmp_path, solved, name):
     assert f":{name}: is an array of" in refused(rewrite(path, **{name: value[None]}))
     if value.shape and name not in ("shape", "names"):
         longer = np.concatenate((value, value[:1] if len(value) else np.ones(1, value.dtype)))
-        assert name.removesuffix("indices") in refused(rewrite(path, **{name: longer})).replace(
-            "changed_values", "changed_"
-        )
+        told = "changed_values" if name == "changed_indices" else name  # they differ in length
+        assert f":{told}: " in refused(rewrite(path, **{name: longer}))
 
 
 @pytest.mark.parametrize(
@@ -332,8 +331,7 @@ def test_each_field_is_needed_with_its_dtype_and_shape(tmp_path, solved, name):
         ("changed_indices", [5, 4], "ascending"),
         ("changed_indices", [-1, 4], "ascending"),
         ("changed_indices", [4, 10**6], "ascending"),
-        ("changed_values", [0.5, 1.5], "in [0, 1]"),
-        ("changed_values", [0.5, np.nan], "in [0, 1]"),
+        ("changed_values", [0.5, np.nan], "not finite"),
         ("changed_values", [0.5], "one an index"),
         ("nonsense", [1.0], "holds 'nonsense'"),
         ("../evil", [1.0], "holds '../evil'"),
@@ -464,11 +462,11 @@ def test_save_is_not_overwritten_and_never_replaces_a_score(folder):
 
 def test_certify_loads_no_engine_and_copies_no_score(folder, scores):
     """In a process of its own: NumPy only, and memory that does not grow with d."""
-    d = 1 << 22
+    d = 1 << 23
     rng = np.random.default_rng(0)
     target, control = rng.random((2, d), dtype=np.float32)
     cops_lp.solve(target, {"flow": control}, keep=0.1, retain=0.9).save("a.npz")
-    np.savez("large.npz", snip=target, flow=control)  # 16 MB each, 32 MB as float64
+    np.savez("large.npz", snip=target, flow=control)  # 32 MB each, 64 MB as float64
     code = (
         "import sys, tracemalloc\n"
         "sys.argv = ['cops-lp', 'certify', '--solution', 'a.npz', '--target',"
@@ -489,7 +487,7 @@ def test_certify_loads_no_engine_and_copies_no_score(folder, scores):
     )  # fmt: skip
     bad, peak = done.stderr.rsplit(maxsplit=1)
     assert bad == "[]"
-    assert int(peak) < 4e7
+    assert int(peak) < 6e7  # most of it the modules' code, and the mask
     assert "confirmed" in done.stdout
 
 

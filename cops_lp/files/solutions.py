@@ -258,7 +258,7 @@ def _check_consistent(path: Path, found: dict[str, Any]) -> None:
         indices[0] >= 0 and indices[-1] < d and (indices[1:] > indices[:-1]).all()
     ):
         refuse("changed_indices", "are not ascending positions of weights")
-    if not ((values >= 0.0) & (values <= 1.0)).all():
-        refuse("changed_values", "are not in [0, 1]")
+    if not np.isfinite(values).all():
+        refuse("changed_values", "are not finite")
     if "share" in found and not 0 <= found["target_index"] < len(found["score_names"]):
         refuse("target_index", f"is {found['target_index']}; wanted the position of a score")
