@@ -149,7 +149,7 @@ def renumbered(draw: st.DrawFn, kind: str) -> bytes:
         else:
             np.lib.format.write_array(buffer, array)
         if how == "name":
-            name = draw(st.sampled_from(["../x.npy", "/x.npy", "x", "a\\b.npy", ".npy", "\0.npy"]))
+            name = draw(st.sampled_from(["../x.npy", "/x.npy", "x", "a\\b.npy", ".npy", "a\0.npy"]))
         members[name] = buffer.getvalue()
     buffer = io.BytesIO()
     kind_of_zip = draw(st.sampled_from([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED]))
