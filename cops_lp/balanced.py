@@ -51,7 +51,8 @@ class Balance(Solution):
     def shares(self) -> np.ndarray:
         """What the mask keeps of each score, as a share of its best; shape (K + 1,)."""
         kept = np.insert(self.kept, self.target_index, self.mask_objective)
-        return np.asarray(kept / self.best)
+        with np.errstate(over="ignore"):  # a file may state anything
+            return np.asarray(kept / self.best)
 
     @property
     def mask_share(self) -> float:
@@ -60,12 +61,13 @@ class Balance(Solution):
 
     def rows(self) -> list[tuple[str, ...]]:
         """Return the printed table's cells, header first: a row for each score."""
-        columns = zip(self.score_names, self.shares, self.best, self.weights, strict=True)
+        kept = np.insert(self.kept, self.target_index, self.mask_objective)
+        columns = zip(self.score_names, kept, self.shares, self.best, self.weights, strict=True)
         return [
             ("score", "mask keeps", "of best", "attainable", "weight"),
             *(
-                (name, _number(share * best), f"{share:.2%}", _number(best), _number(weight))
-                for name, share, best, weight in columns
+                (name, _number(kept), f"{share:.2%}", _number(best), _number(weight))
+                for name, kept, share, best, weight in columns
             ),
         ]
 

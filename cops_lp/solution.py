@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import html
+import math
 import os
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -134,7 +135,9 @@ class Solution:
     def relative_gap(self) -> float:
         """`gap` over the larger absolute value of objective and bound; 0 when the gap is 0."""
         scale = max(abs(self.objective), abs(self.bound))
-        return self.gap / scale if self.gap != 0.0 else 0.0
+        if self.gap == 0.0:
+            return 0.0
+        return self.gap / scale if scale != 0.0 else math.copysign(math.inf, self.gap)
 
     @property
     def fractional(self) -> Fractional:
@@ -248,7 +251,11 @@ class Solution:
         header = ("score", "mask keeps", "of best", "floor", "attainable", "multiplier")
         rows: list[tuple[str, ...]] = [header]
         for j, name in enumerate(self.problem.score_names):
-            share = f"{kept[j] / best[j]:.2%}" if best[j] > 0 and not np.isnan(kept[j]) else "–"
+            share = (
+                f"{float(kept[j]) / float(best[j]):.2%}"
+                if best[j] > 0 and not np.isnan(kept[j])
+                else "–"
+            )
             floor = "maximize" if j == 0 else _number(self.floors[j - 1])
             if j and self.shortfall[j - 1] > 0:
                 floor += f" (short by {self.shortfall[j - 1]:.2g})"

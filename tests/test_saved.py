@@ -345,6 +345,25 @@ def test_what_no_solution_states(tmp_path, solved, name, value, complaint):
     assert sorted(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("best", [0.0, -1.0, np.nan, np.inf])
+def test_bests_that_no_balance_has(tmp_path, solved, best):
+    path = saved(solved["balance"], tmp_path)
+    assert "not positive" in refused(rewrite(path, best=np.array([1.0, best, 1.0])))
+
+
+def test_extreme_statements_print_and_are_judged(tmp_path, scores, solved):
+    path = saved(solved["balance"], tmp_path)
+    figures = {"best": [5e-324] * 3, "kept": [1e308] * 2, "weights": [1e308, -1e308, 0.0]}
+    rewrite(path, **{name: np.array(value) for name, value in figures.items()})
+    assert "1e+308" in str(Solution.load(path))
+    names = failing(path, scores_of(solved["balance"], scores))
+    assert {"stated best", "balance weights", "stated share bound"} <= names
+    path = saved(solved["one"], tmp_path)
+    rewrite(path, objective=np.float64(0), bound=np.float64(0), attainable=np.full(2, 5e-324))
+    assert "inf" in str(Solution.load(rewrite(path, gap=np.float64(1))))
+    assert failing(path, scores_of(solved["one"], scores))
+
+
 def test_other_archives(tmp_path, scores, solved):
     path = tmp_path / "solution.npz"
     np.savez(path, **scores)

@@ -260,5 +260,7 @@ def _check_consistent(path: Path, found: dict[str, Any]) -> None:
         refuse("changed_indices", "are not ascending positions of weights")
     if not np.isfinite(values).all():
         refuse("changed_values", "are not finite")
+    if "best" in found and not ((found["best"] > 0.0) & np.isfinite(found["best"])).all():
+        refuse("best", "is not positive and finite")
     if "share" in found and not 0 <= found["target_index"] < len(found["score_names"]):
         refuse("target_index", f"is {found['target_index']}; wanted the position of a score")

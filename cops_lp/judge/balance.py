@@ -18,6 +18,8 @@ from .verdict import TOLERANCE, Check, ratio
 
 __all__ = ["balance_fault", "check_balance"]
 
+_BEYOND = 2.0**900  # in scaled units: no weight over a best is there
+
 
 def balance_fault(solution: Balance) -> str:
     """Say what about a Balance's own parts cannot be judged; empty when all is well."""
@@ -77,7 +79,8 @@ def check_balance(
         else math.inf
         for b, total, scale in zip(best, sums.x_totals, sums.x_scale, strict=True)
     ]
-    mixed = scores.top_of(weights / best, k)
+    mix = np.clip(np.nan_to_num(weights / best), -_BEYOND, _BEYOND)
+    mixed = scores.top_of(mix, k)
     scale = max(1.0, mixed.magnitude)
     return (
         Check(

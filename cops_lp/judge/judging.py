@@ -77,7 +77,9 @@ def certify(problem: Problem | tuple[Any, Any], solution: Solution) -> Certifica
         return Certificate(solution.status, (Check("well formed", math.inf, 0.0, fault),))
     if solution.status not in (Status.OPTIMAL, Status.INFEASIBLE):
         return Certificate(solution.status, ())
-    with np.errstate(over="ignore", invalid="ignore"):  # figures may state anything
+    with np.errstate(
+        over="ignore", invalid="ignore", divide="ignore"
+    ):  # figures may state anything
         scores = Scores(question.problem)
         if solution.status is Status.INFEASIBLE:
             return judge_infeasible(question, scores, solution)
