@@ -19,8 +19,8 @@ __version__ = "0.1.0.dev0"
 
 # Public name -> module that defines it.
 _PUBLIC = {
-    "Balance": "balancing",
-    "Certificate": "certificate",
+    "Balance": "balanced",
+    "Certificate": "judge",
     "CopsError": "errors",
     "InfeasibleError": "errors",
     "MissingDependencyError": "errors",
@@ -30,7 +30,7 @@ _PUBLIC = {
     "SolverError": "errors",
     "Status": "solution",
     "balance": "balancing",
-    "certify": "certificate",
+    "certify": "judge",
     "sample_scores": "samples",
     "solve": "solver",
 }
@@ -54,8 +54,8 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from .balancing import Balance, balance
-    from .certificate import Certificate, certify
+    from .balanced import Balance
+    from .balancing import balance
     from .errors import (
         CopsError,
         InfeasibleError,
@@ -63,6 +63,7 @@ if TYPE_CHECKING:
         ProblemError,
         SolverError,
     )
+    from .judge import Certificate, certify
     from .problem import Problem
     from .samples import sample_scores
     from .solution import Solution, Status

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import enum
 import html
+import math
+import os
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -133,7 +135,9 @@ class Solution:
     def relative_gap(self) -> float:
         """`gap` over the larger absolute value of objective and bound; 0 when the gap is 0."""
         scale = max(abs(self.objective), abs(self.bound))
-        return self.gap / scale if self.gap != 0.0 else 0.0
+        if self.gap == 0.0:
+            return 0.0
+        return self.gap / scale if scale != 0.0 else math.copysign(math.inf, self.gap)
 
     @property
     def fractional(self) -> Fractional:
@@ -169,6 +173,77 @@ class Solution:
                 s += weight * control.astype(np.float64)
         return s
 
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write what is needed to check this answer with the scores alone, whole or not at all.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Where to, a ``.npz`` file: one array a field, without compression, the mask as
+            `mask_bits`, one bit a weight (``numpy.unpackbits``). The scores are not in it.
+        overwrite : bool, default False
+            Replace a file that exists.
+
+        Raises
+        ------
+        ProblemError
+            `path` ends otherwise, something is already there, its folder is missing or not
+            writable, or a control's name cannot be kept as text.
+        OSError
+            Writing failed, for instance on a full disk; what was at `path` before is unharmed.
+
+        Notes
+        -----
+        d / 8 bytes and some kilobytes. The attainable bests are saved too: where they are not
+        known yet, one pass for each score.
+
+        Examples
+        --------
+        >>> import cops_lp, tempfile
+        >>> target, size = [5, 4, 3, 2, 1], [1, 2, 3, 4, 5]
+        >>> solution = cops_lp.solve(target, {"size": size}, keep=2, retain=0.5)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     solution.save(f"{folder}/solution.npz")
+        ...     loaded = cops_lp.Solution.load(f"{folder}/solution.npz")
+        >>> loaded.mask.tolist(), bool(cops_lp.certify((target, {"size": size}), loaded))
+        ([False, True, True, False, False], True)
+        """
+        from .files.solutions import write_solution
+
+        write_solution(path, self, overwrite=overwrite)
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> Solution:
+        """Read a solution that :meth:`save` wrote.
+
+        Parameters
+        ----------
+        path : str or path-like
+            A ``.npz`` file, from anyone: nothing in it is believed or unpickled. What it
+            states is proven by :func:`cops_lp.certify` with the scores, and only then.
+
+        Returns
+        -------
+        Solution
+            A :class:`cops_lp.Balance` where one was saved. Its `problem` states shape, budget,
+            names, floors and bests, and holds no scores: ``combined_score()`` and whatever
+            else needs them raises ProblemError. It prints as it did.
+
+        Raises
+        ------
+        ProblemError
+            There is no such file, or it is not a whole solution: cut short, damaged,
+            compressed, of other dtypes or shapes, or stating what no solution can. The message
+            names the file and the field.
+
+        Notes
+        -----
+        The mask takes 1 byte per weight in memory, 8 times the file; nothing else grows with d.
+        """
+        from .files.solutions import read_solution
+
+        return read_solution(path)
+
     def rows(self) -> list[tuple[str, ...]]:
         """Return the printed table's cells, header first: a row for each score."""
         best = self.problem.best()
@@ -176,7 +251,11 @@ class Solution:
         header = ("score", "mask keeps", "of best", "floor", "attainable", "multiplier")
         rows: list[tuple[str, ...]] = [header]
         for j, name in enumerate(self.problem.score_names):
-            share = f"{kept[j] / best[j]:.2%}" if best[j] > 0 and not np.isnan(kept[j]) else "–"
+            share = (
+                f"{float(kept[j]) / float(best[j]):.2%}"
+                if best[j] > 0 and not np.isnan(kept[j])
+                else "–"
+            )
             floor = "maximize" if j == 0 else _number(self.floors[j - 1])
             if j and self.shortfall[j - 1] > 0:
                 floor += f" (short by {self.shortfall[j - 1]:.2g})"

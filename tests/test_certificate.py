@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 
 import cops_lp
 from cops_lp import Problem, Status, certify
-from cops_lp.certificate import _ExactSum
+from cops_lp.judge.arithmetic import ExactSum
 from cops_lp.solution import Fractional
 
 
@@ -138,7 +138,7 @@ def test_infeasible():
     assert verdict
     assert np.isnan(verdict.gap)
     feasible = problem.replace(floors=7.0)
-    assert failed(solution, feasible) == {"yᵀb > T_k(Aᵀy)"}
+    assert failed(solution, feasible) == {"yᵀb > T_k(Aᵀy)", "stated keep and floors"}
     assert "y ≥ 0" in failed(replace(solution, certificate=np.array([-1.0])))
     assert failed(replace(solution, certificate=np.zeros(1))) == {"yᵀb > T_k(Aᵀy)"}
     assert failed(replace(solution, certificate=None)) == {"well formed"}
@@ -158,13 +158,78 @@ def test_wrong_shape_and_not_finite(solution):
         certify((target, solution.problem.controls), solution)
 
 
+# Balance
+
+
+@pytest.fixture(scope="module")
+def balance():
+    rng = np.random.default_rng(4)
+    scores = dict(zip(("snip", "grasp", "flow"), rng.exponential(size=(3, 400)), strict=True))
+    return cops_lp.balance(scores, keep=40)
+
+
+def test_confirms_a_balance(balance):
+    verdict = certify(balance.problem, balance)
+    assert verdict, str(verdict)
+    names = {check.name for check in verdict.checks}
+    assert {"stated best", "balance weights", "share is kept", "balance gap"} <= names
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "check"),
+    [
+        ("share", 1e-9, {"share is kept", "balance gap"}),
+        ("share", -1e-9, {"balance gap"}),
+        ("share", np.nan, {"share is kept", "balance gap"}),
+        ("share_bound", 1e-9, {"stated share bound", "balance gap"}),
+        ("share_bound", -1e-9, {"stated share bound", "balance gap"}),
+        ("weights", np.array([1e-9, 0.0, 0.0]), {"balance weights", "stated share bound"}),
+        ("weights", np.array([0.1, -0.1, 0.0]), {"stated share bound"}),
+        ("weights", np.array([-2.0, 1.0, 1.0]), {"balance weights", "stated share bound"}),
+        ("weights", np.array([np.inf, 0.0, 0.0]), {"well formed"}),
+        ("best", np.array([1e-6, 0.0, 0.0]), {"stated best"}),
+        ("best", np.array([-1e6, 0.0, 0.0]), {"well formed"}),
+        ("target_index", 1, {"well formed"}),
+        ("target_index", 3, {"well formed"}),
+    ],
+)
+def test_a_changed_balance(balance, name, change, check):
+    assert check <= failed(replace(balance, **{name: getattr(balance, name) + change}))
+
+
+def test_a_balance_with_other_names(balance):
+    assert failed(replace(balance, score_names=("a", "b", "c"))) == {"well formed"}
+    assert failed(replace(balance, score_names=("snip", "grasp"))) == {"well formed"}
+
+
+def test_a_balance_whose_proof_is_right_and_whose_point_is_worse(balance):
+    problem = balance.problem.replace(floors=balance.problem.floors * 0.99)
+    worse = problem.solve()
+    parts = {field.name: getattr(worse, field.name) for field in fields(worse)}
+    wrong = replace(balance, **parts)
+    assert failed(wrong) == {"share is kept"}
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_confirms_balances_of_mixed_scores(seed):
+    rng = np.random.default_rng(seed)
+    d = int(rng.integers(2, 200))
+    rows = rng.normal(size=(int(rng.integers(1, 5)), d)) * 10.0 ** rng.uniform(-9, 9)
+    try:
+        found = cops_lp.balance(list(rows), keep=int(rng.integers(1, d)))
+    except cops_lp.CopsError:  # a best that is not positive
+        return
+    verdict = certify(found.problem, found)
+    assert verdict, str(verdict)
+
+
 def test_exact_sum():
     from fractions import Fraction
 
     rng = np.random.default_rng(2)
     values = rng.normal(size=5000) * 10.0 ** rng.uniform(-20, 20, 5000)
     values = np.concatenate((values, -values[::-1][:4999], [1e-12]))
-    total = _ExactSum()
+    total = ExactSum()
     for part in np.split(values, [100, 101, 5000]):
         total.add(part)
     exact = sum(map(Fraction, values.tolist()), Fraction(0))

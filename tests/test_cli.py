@@ -89,7 +89,9 @@ SOLVE = ("solve", "--target", "snip.npy", "--control", "flow.npy", "--keep", "10
 # Help
 
 
-@pytest.mark.parametrize("command", [(), ("solve",), ("validate",), ("demo",), ("warmup",)])
+@pytest.mark.parametrize(
+    "command", [(), ("solve",), ("certify",), ("validate",), ("demo",), ("warmup",)]
+)
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 def test_help_shows_an_example(command: tuple[str, ...], flag: str) -> None:
     text = succeed(*command, flag)

@@ -6,7 +6,10 @@ import io
 import json
 import os
 import pickle
+import shutil
+import struct
 import sys
+import tracemalloc
 import warnings
 import zipfile
 from pathlib import Path
@@ -16,7 +19,7 @@ import pytest
 
 from cops_lp import files
 from cops_lp.errors import MissingDependencyError, ProblemError
-from cops_lp.files import check_new_file, list_names, new_file, read_score, write_mask
+from cops_lp.files import check_new_file, list_names, new_file, npz, read_score, write_mask
 
 safetensors_numpy = pytest.importorskip("safetensors.numpy")
 
@@ -383,13 +386,109 @@ def test_zip_that_claims_more_than_it_can_hold(tmp_path: Path) -> None:
     assert "damaged" in message_of(path)
 
 
-def test_zip_that_would_not_fit_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "bomb.npz"
-    np.savez_compressed(path, a=np.zeros(100_000))
-    monkeypatch.setattr(files, "_physical_memory", lambda: 50_000)
+def test_zip_that_would_not_fit_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "large.npz"
+    array = np.random.default_rng(0).random(100_000)
+    np.savez_compressed(path, a=array)
+    monkeypatch.setattr(npz, "_IN_MEMORY", 1000)
+    read = read_score(path)
+    assert isinstance(read, np.memmap)  # of an unnamed temporary file
+    assert np.array_equal(read, array)
+    free = type("", (), {"free": 1_500_000})
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
     assert "save it as .npy" in message_of(path)
-    monkeypatch.setattr(files, "_physical_memory", lambda: None)
-    assert read_score(path).shape == (100_000,)
+
+
+def test_zip_bomb(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.npz"
+    zeros = 1 << 28  # bytes, a thousandth of that in the archive
+    with (
+        zipfile.ZipFile(path, "w", compression=zipfile.ZIP_DEFLATED) as archive,
+        archive.open("a.npy", "w") as member,
+    ):
+        member.write(npy_header((zeros // 4,)))
+        for _ in range(zeros >> 20):
+            member.write(bytes(1 << 20))
+    tracemalloc.start()
+    assert "times what it takes" in message_of(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8e6
+
+
+def test_long_npy_header_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "long.npy"
+    with path.open("wb") as file:
+        file.write(b"\x93NUMPY\x02\x00" + (1 << 30).to_bytes(4, "little"))
+        file.truncate(1 << 31)  # a sparse file that really is that long
+    tracemalloc.start()
+    assert "its .npy header claims 1,073,741,824 bytes" in message_of(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1e6
+
+
+def test_long_safetensors_header_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "long.safetensors"
+    with path.open("wb") as file:
+        file.write((1 << 25).to_bytes(8, "little"))
+        file.truncate(1 << 26)
+    assert "header takes 33,554,432 bytes" in message_of(path)
+
+
+def test_long_zip_directory_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "long.npz"
+    size = 1 << 26
+    with path.open("wb") as file:
+        file.truncate(size)
+        file.seek(size)
+        file.write(struct.pack("<4sHHHHLLH", b"PK\5\6", 0, 0, 9, 9, size, 0, 0))
+    tracemalloc.start()
+    assert "more arrays than any score file needs" in message_of(path)
+    with path.open("r+b") as file:  # the same in the format for large archives
+        file.seek(size)
+        file.write(struct.pack("<4sQHHLLQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, 9, 9, size, 0))
+        file.write(struct.pack("<4sLQL", b"PK\6\7", 0, size, 1))
+        file.write(struct.pack("<4sHHHHLLH", b"PK\5\6", 0, 0, 9, 9, 0xFFFFFFFF, 0xFFFFFFFF, 0))
+    assert "more arrays than any score file needs" in message_of(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1e6
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_names_are_keys_and_never_paths(tmp_path: Path, compressed: bool) -> None:
+    folder = tmp_path / "deep" / "folder"
+    folder.mkdir(parents=True)
+    kind = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
+    with zipfile.ZipFile(folder / "s.npz", "w", compression=kind) as archive:
+        for name in ("../evil", "/etc/evil", "a/b", "C:\\evil"):
+            archive.writestr(f"{name}.npy", npy_bytes(np.full(3, len(name))))
+    assert read_score(folder / "s.npz", "../evil").tolist() == [7, 7, 7]
+    assert read_score(folder / "s.npz", "/etc/evil").tolist() == [9, 9, 9]
+    assert sorted(tmp_path.rglob("*")) == [tmp_path / "deep", folder, folder / "s.npz"]
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_two_arrays_of_one_name(tmp_path: Path) -> None:
+    path = tmp_path / "two.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.npy", npy_bytes(np.zeros(3)))
+        archive.writestr("a.npy", npy_bytes(np.ones(3)))
+    assert "two arrays 'a'" in message_of(path)
+
+
+def test_stored_npz_arrays_are_mapped_where_they_lie(tmp_path: Path, score: np.ndarray) -> None:
+    np.savez(tmp_path / "s.npz", **{"a" * n: score for n in range(1, 9)})
+    for n in range(1, 9):
+        read = read_score(tmp_path / "s.npz", "a" * n, as_stored=True)
+        assert isinstance(read, np.memmap)
+        assert np.array_equal(read, score)
+        assert read_score(tmp_path / "s.npz", "a" * n).flags.aligned
+    np.save(tmp_path / "big.npy", score.astype(">f4"))
+    assert not read_score(tmp_path / "big.npy", as_stored=True).dtype.isnative
 
 
 def test_zip_with_foreign_compression(tmp_path: Path) -> None:

@@ -25,7 +25,8 @@ Examples:
   cops-lp validate --target s.npz:snip --control s.npz:grasp --keep 0.1 \\
     --retain 0.8
 
-Exit codes: 0 done, 1 solvers disagree or fail, 2 wrong input, 3 infeasible.
+Exit codes: 0 done, 1 not confirmed or solvers disagree or fail, 2 wrong input,
+3 infeasible.
 """,
 )
 
@@ -84,6 +85,15 @@ Examples:
   cops-lp solve --target s.npz:snip --control flow=s.npz:synflow \\
     --keep 5000 --retain flow=90% --json
 """
+CERTIFY_EXAMPLES = """\b
+Example:
+  cops-lp solve --target snip.npy --control synflow.npy --keep 10% \\
+    --retain 0.9 --save solution.npz
+  cops-lp certify --solution solution.npz --target snip.npy \\
+    --control synflow.npy
+
+Exit codes: 0 confirmed, 1 not confirmed, 2 wrong input.
+"""
 VALIDATE_EXAMPLES = """\b
 Example:
   cops-lp validate --target snip.npy --control synflow.npy --keep 10% \\
@@ -141,6 +151,14 @@ def solve(
             help="Where the mask goes, .npy or .safetensors; without it nothing is written.",
         ),
     ] = None,
+    save: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            show_default=False,
+            help="Where the solution goes, .npz: all that cops-lp certify needs but the scores.",
+        ),
+    ] = None,
     threads: Threads = None,
     as_json: AsJson = False,
     force: Force = False,
@@ -155,10 +173,32 @@ def solve(
         retain,
         floor,
         output=output,
+        save=save,
         as_json=as_json,
         threads=threads,
         force=force,
     )
+
+
+@app.command(epilog=CERTIFY_EXAMPLES, short_help="Check a saved solution against the scores.")
+def certify(
+    solution: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE", show_default=False, help="What solve --save or Solution.save wrote."
+        ),
+    ],
+    target: Target,
+    control: Control = [],  # noqa: B006
+    as_json: AsJson = False,
+) -> None:
+    """Check every condition of optimality, or of infeasibility, and print its residual.
+
+    By NumPy alone, in exact sums, sharing no code with the solver; the file is not believed.
+    """
+    from .certify import run_certify
+
+    run_certify(solution, target, control, as_json=as_json)
 
 
 @app.command(epilog=VALIDATE_EXAMPLES, short_help="Compare with general LP solvers.")

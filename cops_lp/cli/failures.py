@@ -31,7 +31,7 @@ class OneLineErrors(typer.core.TyperGroup):
         Raises
         ------
         SystemExit
-            0 done; 1 the solver, or the comparison of solvers, failed; 2 wrong input;
+            0 done; 1 the solver, a check or the comparison of solvers failed; 2 wrong input;
             3 infeasible; 130 interrupted.
         """
         try:

@@ -67,7 +67,7 @@ def read_problem(
 
 
 def refuse_input_as_output(output: Path, target: str, controls: Sequence[str]) -> None:
-    """Raise where a mask would replace a score that it is computed from, even when forced.
+    """Raise where a result would replace a score that it is computed from, even when forced.
 
     Raises
     ------
@@ -75,4 +75,4 @@ def refuse_input_as_output(output: Path, target: str, controls: Sequence[str]) -
     """
     for source in (parse_score(target), *map(parse_control, controls)):
         if output.exists() and source.path.exists() and output.samefile(source.path):
-            raise ProblemError(f"{output}: holds a score that is read; the mask cannot replace it")
+            raise ProblemError(f"{output}: holds a score that is read; a result cannot replace it")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cops_lp.errors import SolverError
-from cops_lp.files import MASK_SUFFIXES, check_new_file, write_mask
+from cops_lp.files import MASK_SUFFIXES, SOLUTION_SUFFIXES, check_new_file, write_mask
 from cops_lp.solution import Status
 
 from .inputs import read_problem, refuse_input_as_output
@@ -29,6 +29,7 @@ def run_solve(
     floors: list[str],
     *,
     output: Path | None,
+    save: Path | None,
     as_json: bool,
     threads: int | None,
     force: bool,
@@ -41,11 +42,13 @@ def run_solve(
         As :func:`cops_lp.cli.inputs.read_problem`.
     output : path or None
         Where the mask goes; None to print only.
+    save : path or None
+        Where the solution goes, infeasible or not; None to keep none.
     as_json : bool
         JSON instead of a table.
     threads : int or None
     force : bool
-        Replace `output` if it exists.
+        Replace `output` and `save` if they exist.
 
     Raises
     ------
@@ -55,14 +58,20 @@ def run_solve(
     if output is not None:
         refuse_input_as_output(output, target, controls)
         check_new_file(output, MASK_SUFFIXES, overwrite=force)
+    if save is not None:
+        refuse_input_as_output(save, target, controls)
+        check_new_file(save, SOLUTION_SUFFIXES, overwrite=force)
     problem = read_problem(target, controls, keep, retain, floors)
     with working(f"solving for {problem.size:,} weights (the very first time compiles)"):
         solution = problem.solve(threads=threads, raise_on_infeasible=False)
         if solution.status is Status.OPTIMAL and output is not None:
             write_mask(output, solution.mask, overwrite=force)
+        if save is not None and solution.status in (Status.OPTIMAL, Status.INFEASIBLE):
+            solution.save(save, overwrite=force)
         payload = solution_payload(solution)
     if as_json:
-        print_json(payload | {"output": None if output is None else str(output)})
+        written = {"output": output, "saved": save}
+        print_json(payload | {name: path and str(path) for name, path in written.items()})
     if solution.status is Status.INFEASIBLE:
         raise infeasible_error(solution)
     if solution.status is not Status.OPTIMAL:
@@ -71,3 +80,5 @@ def run_solve(
         print_solution(solution)
         if output is not None:
             print_lines([f"mask written to {output}"])
+        if save is not None:
+            print_lines([f"solution saved to {save}"])

@@ -11,8 +11,8 @@ import numpy as np
 import typer
 
 import cops_lp
-from cops_lp.certificate import Certificate, certify
 from cops_lp.errors import CopsError, MissingDependencyError
+from cops_lp.judge import Certificate, certify
 from cops_lp.problem import Problem
 from cops_lp.reference import run_isolated
 from cops_lp.solution import Solution, Status

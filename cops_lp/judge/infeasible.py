@@ -1,0 +1,63 @@
+"""Infeasible: the floors ask more of one mixture of the controls than k weights hold."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cops_lp.problem import FLOOR_TOLERANCE, JOINT_TOLERANCE
+from cops_lp.solution import Solution
+
+from .arithmetic import ldexp
+from .optimal import check_attainable, check_retained, check_stated
+from .question import Question
+from .reading import Scores
+from .verdict import Certificate, Check, largest, ratio
+
+__all__ = ["judge_infeasible"]
+
+_BEYOND = 2.0**900
+
+
+def judge_infeasible(question: Question, scores: Scores, solution: Solution) -> Certificate:
+    """Check the certificate y: Theorem 1 of docs/formulation.md.
+
+    Parameters
+    ----------
+    question : Question
+    scores : Scores
+    solution : Solution
+        Well formed, with a certificate of shape (K,).
+
+    Returns
+    -------
+    Certificate
+    """
+    assert solution.certificate is not None
+    exponents = scores.exponents[1:]
+    y = _scaled_to_one(solution.certificate)
+    y = _scaled_to_one(ldexp(y, exponents - exponents.max(initial=0)))
+    b = np.clip(ldexp(question.floors, -exponents), -_BEYOND, _BEYOND)
+    best = scores.top_of(np.concatenate(([0.0], y)), question.keep)
+    excess = -best.total.value(*(-y * b).tolist())
+    tolerance = FLOOR_TOLERANCE if np.count_nonzero(y) == 1 else JOINT_TOLERANCE
+    share = ratio(excess, best.magnitude)
+    holds = excess > tolerance * best.magnitude
+    return Certificate(
+        solution.status,
+        (
+            Check("y ≥ 0", largest(np.maximum(-y, 0.0)), 0.0, "largest negative entry"),
+            Check(
+                "yᵀb > T_k(Aᵀy)",
+                0.0 if holds else 1.0,
+                0.0,
+                f"0 when it holds by more than {tolerance:g}; excess {share:.3g}",
+            ),
+            *check_retained(question, scores),
+            *check_attainable(question, scores),
+            check_stated(question, solution),
+        ),
+    )
+
+
+def _scaled_to_one(y: np.ndarray) -> np.ndarray:
+    return np.asarray(y / max(float(np.abs(y).max(initial=0.0)), 1e-300))

@@ -1,0 +1,303 @@
+"""Optimal: the relaxed point is feasible and the dual point proves that none is better."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from cops_lp.problem import FLOOR_TOLERANCE
+from cops_lp.solution import Solution
+
+from .arithmetic import ExactSum, combined, ldexp, two_product, two_sum
+from .question import Question
+from .reading import Scores
+from .verdict import TOLERANCE, Certificate, Check, largest, ratio, ratios
+
+__all__ = ["Sums", "check_attainable", "check_retained", "check_stated", "judge_optimal"]
+
+ROUNDING_SHARE = 1e-3
+
+_BEYOND = 2.0**900  # in scaled units, where every score is at most 1
+
+MoreChecks = Callable[[Question, Scores, Solution, "Sums"], tuple[Check, ...]]
+
+
+class Sums:
+    """What one walk over the scores, the relaxed point x and the mask m adds up.
+
+    All in scaled units. `x_totals` and `mask_totals` hold the exact sums of each score, target
+    first; `x_scale` and `mask_scale`, float64 of shape (1 + K,), the sums of the absolute terms.
+    """
+
+    def __init__(self, K: int) -> None:
+        self.x_sum, self.weights_gap = ExactSum(), ExactSum()
+        self.x_totals = [ExactSum() for _ in range(K + 1)]
+        self.mask_totals = [ExactSum() for _ in range(K + 1)]
+        self.x_scale, self.mask_scale = np.zeros(K + 1), np.zeros(K + 1)
+        self.outside = 0.0  # largest violation of 0 ≤ x ≤ 1
+        self.count = self.fractional = 0
+        self.off_threshold = self.largest_term = 0.0
+
+    def add(self, scores: np.ndarray, x: np.ndarray, mask: np.ndarray) -> None:
+        """Add a block's primal side."""
+        self.x_sum.add(x)
+        self.outside = max(self.outside, float(np.max(np.maximum(-x, x - 1.0))))
+        self.count += int(mask.sum())
+        self.fractional += int(np.sum((x > 0.0) & (x < 1.0)))
+        for j, row in enumerate(scores):
+            product, error = two_product(row, x)
+            self.x_totals[j].add(product)
+            self.x_totals[j].add(error)
+            self.x_scale[j] += float(np.abs(product).sum())
+            kept = row[mask]
+            self.mask_totals[j].add(kept)
+            self.mask_scale[j] += float(np.abs(kept).sum())
+
+    def add_dual(
+        self,
+        scores: np.ndarray,
+        x: np.ndarray,
+        dual: np.ndarray,
+        mu: tuple[float, float],
+        stated: float,
+    ) -> None:
+        """Add a block's complementarity, and see which side of the stated threshold it is on."""
+        high, low = combined(scores, dual)
+        r_high, r_low = two_sum(high, -mu[0])
+        r = r_high + (r_low + (low - mu[1]))
+        self.weights_gap.add(np.where(r > 0.0, (1.0 - x) * r, -x * r))
+        terms = np.abs(scores[0]) + dual[:, 0] @ np.abs(scores[1:])
+        self.largest_term = max(self.largest_term, float(terms[x > 0.0].max(initial=0.0)))
+        wrong = np.where(x >= 1.0, stated - high, np.where(x <= 0.0, high - stated, 0.0))
+        inside = (x > 0.0) & (x < 1.0)
+        wrong[inside] = np.abs(high[inside] - stated)
+        self.off_threshold = max(self.off_threshold, float(wrong.max()))
+
+
+def judge_optimal(
+    question: Question, scores: Scores, solution: Solution, more: MoreChecks
+) -> Certificate:
+    """Check the conditions of Theorem 2 of docs/formulation.md, and what the solution states.
+
+    Parameters
+    ----------
+    question : Question
+    scores : Scores
+    solution : Solution
+        Well formed.
+    more : callable
+        Further checks, from the same sums.
+
+    Returns
+    -------
+    Certificate
+    """
+    K, k = len(question.floors), question.keep
+    e = scores.exponents
+    with np.errstate(over="ignore"):  # what is clipped is beyond any sum and any multiplier
+        b = np.clip(np.ldexp(question.floors, -e[1:]), -_BEYOND, _BEYOND)
+        lam = np.stack((solution.multipliers, solution.multipliers_rest), axis=1)
+        lam = np.clip(np.ldexp(lam, (e[1:] - e[0])[:, None]), -_BEYOND, _BEYOND)
+    dual = np.where(lam[:, :1] > 0.0, lam, 0.0)
+    stated_mu = float(ldexp(solution.threshold, -e[0]))
+    mu = _threshold(scores, solution, dual, k)
+
+    sums = Sums(K)
+    for block, x, mask in scores.points(solution.mask, *solution.changed):
+        sums.add(block, x, mask)
+        sums.add_dual(block, x, dual, mu, stated_mu)
+
+    target_scale = float(sums.x_scale[0] + ROUNDING_SHARE * (dual[:, 0] @ sums.x_scale[1:]))
+    floor_scale = np.maximum(sums.x_scale[1:], np.abs(b))
+    excess = np.array([_excess(scores, sums, j, b[j], k) for j in range(K)])  # A x − b
+    floors_gap = float(dual[:, 0] @ np.abs(excess))
+    weights_gap = sums.weights_gap.value()
+    off_count = sums.x_sum.value(-float(k))
+    objective = sums.x_totals[0].value()
+    gap = math.fsum([weights_gap, float(dual[:, 0] @ excess), -(mu[0] + mu[1]) * off_count])
+
+    relative = "over Σ x|c| + Σ λ x|A| / 1000"
+    primal = (
+        Check("mask count", float(abs(sums.count - k)), 0.0, "mask entries beyond or short of k"),
+        Check("0 ≤ x ≤ 1", max(sums.outside, 0.0), 0.0, "largest violation"),
+        Check("1ᵀx = k", abs(off_count) / max(1.0, k), TOLERANCE, "|1ᵀx − k| over max(1, k)"),
+        Check(
+            "A x ≥ b",
+            largest(ratios(np.maximum(-excess, 0.0), floor_scale)),
+            FLOOR_TOLERANCE,
+            "largest lack over the summed |control| kept",
+        ),
+    )
+    optimality = (
+        Check(
+            "multipliers ≥ 0",
+            largest(np.maximum(-lam[:, 0], 0.0)),
+            0.0,
+            "largest negative multiplier",
+        ),
+        Check(
+            "floors' complementarity",
+            ratio(floors_gap, target_scale),
+            TOLERANCE,
+            f"Σ λ_j |A_j x − b_j| {relative}",
+        ),
+        Check(
+            "weights' complementarity",
+            ratio(weights_gap, target_scale),
+            TOLERANCE,
+            f"Σ max(0, s − μ) − x (s − μ) {relative}",
+        ),
+        Check("gap", ratio(abs(gap), target_scale), TOLERANCE, f"|bound − objective| {relative}"),
+        Check(
+            "threshold",
+            math.inf
+            if math.isnan(stated_mu)
+            else ratio(sums.off_threshold, max(abs(mu[0]), sums.largest_term)),
+            TOLERANCE,
+            "how far it is on a weight's wrong side, over the largest |c| + λ|A| kept",
+        ),
+    )
+    claimed = ldexp([solution.objective, solution.bound, solution.gap], -e[0])
+    truth = np.array([objective, objective + gap, gap])
+    figures = Check(
+        "stated objective, bound, gap",
+        ratio(float(np.max(np.abs(claimed - truth))), target_scale),
+        TOLERANCE,
+        f"largest difference from the judge's {relative}",
+    )
+    return Certificate(
+        solution.status,
+        (
+            *primal,
+            *optimality,
+            figures,
+            *_check_mask(scores, sums, solution, b, floor_scale),
+            *check_retained(question, scores),
+            *check_attainable(question, scores),
+            check_stated(question, solution),
+            *more(question, scores, solution, sums),
+        ),
+        objective=float(ldexp(objective, e[0])),
+        bound=float(ldexp(objective + gap, e[0])),
+        gap=float(ldexp(gap, e[0])),
+        relative_gap=ratio(abs(gap), target_scale),
+        scale=float(ldexp(target_scale, e[0])),
+        fractional=sums.fractional,
+    )
+
+
+def _excess(scores: Scores, sums: Sums, j: int, b: float, k: int) -> float:
+    """A_j x − b_j; a floor above the attainable best by rounding only counts as that best."""
+    total = sums.x_totals[1 + j]
+    excess = total.value(-b)
+    scale = max(float(sums.x_scale[1 + j]), abs(b))
+    if -FLOOR_TOLERANCE * scale <= excess < 0.0:
+        best = scores.top(1 + j, k)
+        if 0.0 < -best.total.value(-b) <= FLOOR_TOLERANCE * best.magnitude:
+            return total.less(best.total)
+    return excess
+
+
+def _check_mask(
+    scores: Scores, sums: Sums, solution: Solution, b: np.ndarray, floor_scale: np.ndarray
+) -> tuple[Check, ...]:
+    """What the solution says that its mask keeps, and lacks."""
+    kept = np.array([total.value() for total in sums.mask_totals])
+    shortfall = np.maximum(b - kept[1:], 0.0)
+    # A sum may leave float64's range on the way into scaled units only if it was not this.
+    claimed = ldexp(np.concatenate(([solution.mask_objective], solution.kept)), -scores.exponents)
+    claimed_shortfall = ldexp(solution.shortfall, -scores.exponents[1:])
+    return (
+        Check(
+            "stated sums of the mask",
+            largest(ratios(np.abs(claimed - kept), sums.mask_scale)),
+            TOLERANCE,
+            "largest difference from the judge's over the summed |score| kept",
+        ),
+        Check(
+            "stated shortfall",
+            largest(ratios(np.abs(claimed_shortfall - shortfall), floor_scale)),
+            FLOOR_TOLERANCE,
+            "largest difference from the judge's over the summed |control| kept",
+        ),
+    )
+
+
+def _threshold(scores: Scores, solution: Solution, dual: np.ndarray, k: int) -> tuple[float, float]:
+    """The best threshold for the given point as a double-double.
+
+    The combined score of a fractional weight, else the least one kept, else (k = 0) the
+    largest of all. Any value gives a valid bound; these give the tight one at an optimum.
+    """
+    inside = solution.fractional.indices
+    if len(inside) > len(dual) + 1:  # no vertex, so no weight has it: what the solver found
+        stated = float(ldexp(solution.threshold, -scores.exponents[0]))
+        return (min(max(stated, -_BEYOND), _BEYOND) if math.isfinite(stated) else 0.0), 0.0
+    if len(inside):
+        high, low = combined(scores.at(int(inside[0])), dual)
+        return float(high[0]), float(low[0])
+    least: tuple[float, float] | None = None
+    most: tuple[float, float] = (-math.inf, 0.0)
+    for block, x, _ in scores.points(solution.mask, *solution.changed):
+        high, low = combined(block, dual)
+        if k == 0:
+            i = int(np.lexsort((low, high))[-1])
+            most = max(most, (float(high[i]), float(low[i])))
+        kept = np.flatnonzero(x > 0.0)
+        if len(kept):
+            lowest = high[kept].min()
+            tied = kept[high[kept] == lowest]
+            candidate = (float(lowest), float(low[tied].min()))
+            least = candidate if least is None else min(least, candidate)
+    return least if least is not None else most
+
+
+def check_retained(question: Question, scores: Scores) -> tuple[Check, ...]:
+    """Floors from `retain` against top-k sums of the judge's own; none where not asked."""
+    if question.retain is None:
+        return ()
+    worst = 0.0
+    for j, (share, floor) in enumerate(zip(question.retain, question.floors, strict=True)):
+        best = scores.top(1 + j, question.keep)
+        stated = float(ldexp(floor, -scores.exponents[1 + j]))
+        worst = max(worst, ratio(abs(stated - share * best.total.value()), best.magnitude))
+    return (
+        Check(
+            "floors from retain",
+            worst,
+            FLOOR_TOLERANCE,
+            "|floor − retain · best| over the best mask's summed |control|",
+        ),
+    )
+
+
+def check_attainable(question: Question, scores: Scores) -> tuple[Check, ...]:
+    """The bests that a saved solution states against the judge's; none where it has no say."""
+    if question.best is None:
+        return ()
+    worst = 0.0
+    for j, stated in enumerate(question.best):
+        best = scores.top(j, question.keep)
+        total = best.total.value()
+        if math.isnan(stated) and not math.isfinite(float(ldexp(total, scores.exponents[j]))):
+            continue  # beyond float64, and said to be unknown
+        difference = abs(float(ldexp(stated, -scores.exponents[j])) - total)
+        worst = (
+            math.nan if math.isnan(difference) else max(worst, ratio(difference, best.magnitude))
+        )
+    return (
+        Check(
+            "stated attainable",
+            worst,
+            FLOOR_TOLERANCE,
+            "largest difference from the judge's T_k over the best mask's summed |score|",
+        ),
+    )
+
+
+def check_stated(question: Question, solution: Solution) -> Check:
+    """Whether the solution answers this question."""
+    same = np.array_equal(question.floors, solution.floors) and solution.keep == question.keep
+    return Check("stated keep and floors", 0.0 if same else 1.0, 0.0, "1 if not the problem's")
