@@ -13,10 +13,10 @@ import numpy as np
 from .balanced import Balance
 from .engine.driver import best_sum
 from .engine.stores import ArrayStore
+from .engine.threads import thread_count
 from .errors import ProblemError, SolverError
 from .problem import ARRAY_CHANGED, Keep, Problem, _as_scores, _check_finite
 from .solution import Solution, Status
-from .solver import _threads
 
 __all__ = ["Balance", "balance"]
 
@@ -78,9 +78,9 @@ def balance(
     ([False, True, False, True, False], 0.615385, [0.538462, 0.461538])
     """
     start = time.perf_counter()
-    count = _threads(threads)
+    count = thread_count(threads)
     names, arrays = _named_scores(scores)
-    best = _positive_best(names, arrays, keep)
+    best = _positive_best(names, arrays, keep, count)
     newton = _Newton(names, arrays, keep, best, count)
     found = newton.run()
     parts = {item.name: getattr(found, item.name) for item in fields(found)}
@@ -203,13 +203,15 @@ def _named_scores(scores: Any) -> tuple[tuple[str, ...], list[np.ndarray]]:
     return names, arrays
 
 
-def _positive_best(names: tuple[str, ...], arrays: list[np.ndarray], keep: Keep) -> np.ndarray:
+def _positive_best(
+    names: tuple[str, ...], arrays: list[np.ndarray], keep: Keep, threads: int
+) -> np.ndarray:
     """Best of each score, or an error that names the one at fault."""
     best = np.empty(len(arrays))
     for j, (name, array) in enumerate(zip(names, arrays, strict=True)):
         problem = Problem(array, keep=keep)
         try:
-            best[j] = problem.best()[0]
+            best[j] = problem.best(threads=threads)[0]
         except ProblemError as error:
             _check_finite(f"score {name!r}", array)
             raise ProblemError(f"score {name!r}: {error}") from None

@@ -141,8 +141,13 @@ class Problem:
         """``"target"``, then the controls' names."""
         return ("target", *self.names)
 
-    def best(self) -> np.ndarray:
+    def best(self, *, threads: int | None = None) -> np.ndarray:
         """Sum of the k largest entries of each score: the most that a mask can keep of it.
+
+        Parameters
+        ----------
+        threads : int, optional
+            As in :func:`cops_lp.solve`.
 
         Returns
         -------
@@ -158,7 +163,8 @@ class Problem:
         -----
         O(d) and one pass for each score.
         """
-        return np.array([self._attainable(j).best for j in range(1 + len(self.controls))])
+        scores = range(1 + len(self.controls))
+        return np.array([self._attainable(j, threads).best for j in scores])
 
     @cached_property
     def floors(self) -> np.ndarray:
@@ -262,14 +268,22 @@ class Problem:
         for name, control in zip(self.names, self.controls, strict=True):
             _check_finite(f"control {name!r}", control)
 
-    def _attainable(self, j: int) -> _Attainable:
+    def prepare(self, threads: int) -> None:
+        """Compute what the floors need, on so many threads; at once where nothing is needed."""
+        if self.retain is not None:
+            for j in range(len(self.controls)):
+                self._attainable(1 + j, threads)
+
+    def _attainable(self, j: int, threads: int | None = None) -> _Attainable:
         """Best of score j (0 is the target) in k weights; computed once per budget."""
         key = (j, self.keep)
         if key not in self._state:
             from .engine.driver import best_sum
             from .engine.stores import ArrayStore
+            from .engine.threads import thread_count
 
-            found = best_sum(ArrayStore((self.scores[j],)), self.keep)
+            store = ArrayStore((self.scores[j],), thread_count(threads))
+            found = best_sum(store, self.keep)
             if found is None:
                 self.check_finite()
                 raise SolverError(ARRAY_CHANGED)

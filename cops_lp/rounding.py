@@ -46,15 +46,11 @@ def assign_fractional(
     if f > 64 or comb(f, count) > _MOST_ASSIGNMENTS:
         chosen[np.argsort(-x, kind="stable")[:count]] = True
         return chosen
-    best_rank = (np.inf, np.inf)
-    best: tuple[int, ...] = ()
-    for subset in combinations(range(f), count):
-        kept = list(subset)
-        lack = float(_lack(need - A[:, kept].sum(axis=1), slack))
-        rank = (lack, -float(c[kept].sum()))
-        if rank < best_rank:
-            best_rank, best = rank, subset
-    chosen[list(best)] = True
+    subsets = np.array(list(combinations(range(f), count)), dtype=np.int64).reshape(
+        comb(f, count), count
+    )
+    lacks = _lack(need[:, None] - A[:, subsets].sum(axis=2), slack)
+    chosen[subsets[_first_best(lacks, -c[subsets].sum(axis=1))]] = True
     return chosen
 
 
@@ -96,13 +92,17 @@ def repair_by_swaps(
         left = need[:, None, None] + A[:, out, None] - A[:, None, into]
         lacks = _lack(left, slack)
         loss = c[out, None] - c[None, into]
-        order = np.lexsort((loss.ravel(), lacks.ravel()))
-        p, q = np.unravel_index(order[0], loss.shape)
+        p, q = np.unravel_index(_first_best(lacks, loss), loss.shape)
         if lacks[p, q] >= lack:
             break
         need = left[:, p, q]
         kept[out[p]], kept[into[q]] = False, True
     return kept
+
+
+def _first_best(lacks: np.ndarray, loss: np.ndarray) -> int:
+    """Flat position of the least lack, of these the least loss, of these the first."""
+    return int(np.argmin(np.where(lacks == lacks.min(), loss, np.inf)))
 
 
 def _lack(need: np.ndarray, slack: np.ndarray) -> np.ndarray:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
-import os
 import time
 from typing import Any
 
@@ -14,7 +12,8 @@ from .assembly import unsolved_solution
 from .engine.driver import NotFiniteError, Relaxation, solve_relaxation
 from .engine.nearest import nearest_weights
 from .engine.stores import ArrayStore
-from .errors import InfeasibleError, ProblemError, SolverError
+from .engine.threads import thread_count
+from .errors import InfeasibleError, SolverError
 from .problem import ARRAY_CHANGED, FLOOR_TOLERANCE, Controls, Keep, PerControl, Problem
 from .rounding import assign_fractional, repair_by_swaps
 from .solution import Fractional, Solution, Status
@@ -92,7 +91,9 @@ def solve_problem(
 ) -> Solution:
     """Solve a validated problem; see :func:`solve`."""
     start = time.perf_counter()
-    store = ArrayStore(problem.scores, _threads(threads))
+    count = thread_count(threads)
+    store = ArrayStore(problem.scores, count)
+    problem.prepare(count)
     floors = problem.floors
     mask = store.new_mask()
     try:
@@ -206,16 +207,3 @@ def _finish(
 def _exact_totals(sums: np.ndarray, *more: np.ndarray) -> np.ndarray:
     """Double-doubles of shape (n, 2) and arrays of shape (n, any), added row by row."""
     return np.array([math.fsum(row) for row in np.hstack((sums, *more)).tolist()])
-
-
-def _threads(threads: int | None) -> int:
-    if threads is None:
-        affinity = getattr(os, "sched_getaffinity", None)
-        return len(affinity(0)) if affinity else os.cpu_count() or 1
-    try:
-        count = 0 if isinstance(threads, bool) else operator.index(threads)
-    except TypeError:
-        count = 0
-    if count < 1:
-        raise ProblemError(f"threads is {threads!r}; wanted a positive int, or None for all CPUs")
-    return count

@@ -57,7 +57,7 @@ class StatedProblem(Problem):
         """d, the number of weights."""
         return math.prod(self._shape)
 
-    def best(self) -> np.ndarray:
+    def best(self, *, threads: int | None = None) -> np.ndarray:  # noqa: ARG002
         """Return the attainable bests that the file states; float64, shape (1 + K,)."""
         return self._best.copy()
 

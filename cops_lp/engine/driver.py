@@ -32,10 +32,12 @@ _WHOLE_NEAR = 1 << 16  # the same where a point near the optimum is known
 _WHOLE_LATE = 1 << 21  # the same where a sample has failed
 _SMALL = 1 << 16  # weights up to which, where no region can be guessed, all are solved
 _SAMPLE = (1 << 13, 1 << 18)  # least and most weights sampled at first
+_LOOK = 1 << 11  # sampled weights among which masses are looked for
 _CROWDED = 64  # masses are looked for where more than one in so many sampled weights is open
 _SHRINK = 2  # open weights are a problem to guess for when fewer by this factor
 _SPREADS = (4.0, 6.0, 10.0, 20.0)  # standard deviations of a cone, a round each
 _SEED = 20_210_712
+_OUTGROWN = 400  # powers of two by which open weights beyond the sample's range may overflow
 _BEYOND = 2.0**900  # of the scaled scores: no sum of controls comes near, no product overflows
 
 
@@ -141,9 +143,10 @@ def solve_relaxation(
     passes = 0
     for attempt, spread in enumerate(_SPREADS):
         whole = attempt == 0 and (late or d <= (_WHOLE if start is None else _WHOLE_NEAR))
-        sample = _finite(store.gather(None if whole else _sample_index(d, K, attempt)))
+        sample = store.gather(None if whole else _sample_index(d, K, attempt))
+        exponents = _exponents(sample)
         if scaling is None:
-            scaling = _exponents(sample)
+            scaling = exponents
         np.ldexp(sample, -scaling[:, None], out=sample)
         share = sample.shape[1] / d
         expected = np.clip(_ldexp(floors[:, 0], -scaling[1:]), -_BEYOND, _BEYOND) * share
@@ -161,12 +164,14 @@ def solve_relaxation(
             region = _cone(sample, k / d, expected, spread, previous, ended)
         found = None
         raw = region.unscaled(scaling)
-        screened = store.screen(raw, mask, _masses(sample, region, scaling))
+        # Where the sample is everything, the exact solver takes care of masses.
+        equal = None if whole else _masses(sample, region, scaling)
+        screened = store.screen(raw, mask, equal)
         passes += 1
         left = k - screened.kept
         if not 0 <= left <= screened.open_count:
             continue  # wrong by more than the open weights can mend
-        if _outgrows(scaling, _finite(screened.scores)):
+        if np.any(_exponents(screened.scores) > scaling + _OUTGROWN):
             scaling = region = None
             continue
         inner = _solve_open(
@@ -229,7 +234,7 @@ def _solve_all(
     hints: np.ndarray | None = None,
 ) -> Relaxation:
     """Leave every weight open: for small problems, and where guesses keep failing."""
-    scores = _finite(store.gather(None))
+    scores = store.gather(None)
     scaling = _exponents(scores)
     np.ldexp(scores, -scaling[:, None], out=scores)
     vertex = solve_exact(
@@ -305,7 +310,9 @@ def _solve_open(
         inner = ArrayStore(tuple(scores))
         kept = np.empty(inner.size, dtype=bool)
         solver = partial(_solve_all, hints=region.lam_range() if K == 1 else None)
-        if inner.size * _SHRINK <= d and inner.size > _DIRECT[min(K, 2)]:
+        # After a cone another one is likely, which costs more than some ten thousand weights.
+        least = _SMALL if middle is None and K == 1 else _DIRECT[min(K, 2)]
+        if inner.size * _SHRINK <= d and inner.size > least:
             solver = partial(solve_relaxation, start=middle)
         elif K > 0 and _SMALL < inner.size <= _WHOLE_LATE and not late:
             # A sample said too little: few weights hold most of a score. All of them say it.
@@ -392,10 +399,11 @@ def _joined(
 
 def _masses(sample: np.ndarray, region: Region, scaling: np.ndarray) -> np.ndarray:
     """Masses among what a region leaves open of a sample, in raw units; shape (1 + K, m)."""
-    opened = ArrayStore(tuple(sample)).screen(region, None).scores
-    if opened.shape[1] * _CROWDED < sample.shape[1]:
+    some = np.ascontiguousarray(sample[:, :: max(1, sample.shape[1] // _LOOK)])
+    opened = ArrayStore(tuple(some)).screen(region, None).scores
+    if opened.shape[1] * _CROWDED < some.shape[1]:
         opened = opened[:, :0]
-    return _ldexp(find_masses(opened.astype(np.float64)), scaling[:, None])
+    return _ldexp(find_masses(opened), scaling[:, None])
 
 
 def _optimal_rays(
@@ -491,23 +499,19 @@ def _sample_index(d: int, K: int, attempt: int) -> np.ndarray:
 
 
 def _exponents(scores: np.ndarray) -> np.ndarray:
-    """Powers of two that bring each score's largest absolute value to about 1."""
+    """Powers of two that bring each score's largest absolute value to about 1.
+
+    Raises
+    ------
+    NotFiniteError
+    """
     largest = np.maximum(scores.max(axis=1, initial=0.0), -scores.min(axis=1, initial=0.0))
+    if not np.isfinite(largest).all():  # extremes pass NaN on
+        raise NotFiniteError
     _, exponents = np.frexp(largest.astype(np.float64))
     return np.asarray(np.clip(exponents, -1000, 1000))
-
-
-def _outgrows(scaling: np.ndarray, scores: np.ndarray) -> bool:
-    """Whether open weights are so far beyond the sample's range that products may overflow."""
-    return bool(np.any(_exponents(scores) > scaling + 400))
 
 
 def _ldexp(x: np.ndarray | float, exponents: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):  # an overflow shows in the result and fails its checks
         return np.asarray(np.ldexp(x, exponents))
-
-
-def _finite(scores: np.ndarray) -> np.ndarray:
-    if not np.isfinite(scores).all():
-        raise NotFiniteError
-    return scores

@@ -6,11 +6,15 @@ or an interrupt to leak.
 
 from __future__ import annotations
 
+import operator
+import os
 import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-__all__ = ["Beside", "map_parts"]
+from ..errors import ProblemError
+
+__all__ = ["Beside", "map_parts", "thread_count"]
 
 Part = TypeVar("Part")
 Result = TypeVar("Result")
@@ -68,3 +72,23 @@ class Beside:
     def join(self) -> None:
         """Wait for its end."""
         self._thread.join()
+
+
+def thread_count(threads: int | None) -> int:
+    """How many threads to use: as many as the process has CPUs where not said.
+
+    Raises
+    ------
+    ProblemError
+        `threads` is no positive int.
+    """
+    if threads is None:
+        affinity = getattr(os, "sched_getaffinity", None)
+        return len(affinity(0)) if affinity else os.cpu_count() or 1
+    try:
+        count = 0 if isinstance(threads, bool) else operator.index(threads)
+    except TypeError:
+        count = 0
+    if count < 1:
+        raise ProblemError(f"threads is {threads!r}; wanted a positive int, or None for all CPUs")
+    return count
