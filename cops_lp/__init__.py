@@ -23,6 +23,7 @@ _PUBLIC = {
     "Certificate": "judge",
     "CopsError": "errors",
     "InfeasibleError": "errors",
+    "IntegerInfeasibleError": "errors",
     "MissingDependencyError": "errors",
     "Problem": "problem",
     "ProblemError": "errors",
@@ -40,6 +41,7 @@ __all__ = [
     "Certificate",
     "CopsError",
     "InfeasibleError",
+    "IntegerInfeasibleError",
     "MissingDependencyError",
     "Problem",
     "ProblemError",
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
     from .errors import (
         CopsError,
         InfeasibleError,
+        IntegerInfeasibleError,
         MissingDependencyError,
         ProblemError,
         SolverError,

@@ -99,3 +99,27 @@ class InfeasibleError(CopsError):
     def __reduce__(self) -> tuple[Any, ...]:  # so that it crosses from a worker process
         state = (self.names, self.wanted, self.attainable, self.certificate, self.keep)
         return type(self), state
+
+
+class IntegerInfeasibleError(InfeasibleError):
+    """The relaxation meets the floors, but no mask of k whole weights does; proven by search.
+
+    Attributes are those of :class:`InfeasibleError`; no certificate exists, so it is zeros.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        wanted: np.ndarray,
+        attainable: np.ndarray,
+        certificate: np.ndarray,
+        keep: int,
+    ) -> None:
+        super().__init__(names, wanted, attainable, certificate, keep)
+        floors = "; ".join(
+            f"{name!r}: wanted {w:.12g}" for name, w in zip(names, wanted, strict=True)
+        )
+        self.args = (
+            f"no mask of {keep} whole weights meets the floors ({floors}), though a fractional "
+            "one does; lower a floor or keep more weights",
+        )

@@ -200,7 +200,9 @@ class Problem:
         keep: Keep | None = None,
         retain: PerControl | None = None,
         floors: PerControl | None = None,
+        integral: bool = False,
         threads: int | None = None,
+        time_limit: float | None = None,
         raise_on_infeasible: bool = True,
     ) -> Solution:
         """Solve for this or another budget and other floors, reusing what is known.
@@ -209,7 +211,7 @@ class Problem:
         ----------
         keep, retain, floors
             As in :class:`Problem`; what is left out stays as it was.
-        threads, raise_on_infeasible
+        integral, threads, time_limit, raise_on_infeasible
             As in :func:`cops_lp.solve`.
 
         Returns
@@ -224,7 +226,13 @@ class Problem:
         from .solver import solve_problem
 
         problem = self.replace(keep=keep, retain=retain, floors=floors)
-        return solve_problem(problem, threads=threads, raise_on_infeasible=raise_on_infeasible)
+        return solve_problem(
+            problem,
+            integral=integral,
+            threads=threads,
+            time_limit=time_limit,
+            raise_on_infeasible=raise_on_infeasible,
+        )
 
     def replace(
         self,

@@ -2,15 +2,63 @@
 
 from __future__ import annotations
 
+import math
 from itertools import combinations
 from math import comb
 
 import numpy as np
 
-__all__ = ["assign_fractional", "repair_by_swaps"]
+__all__ = ["Rounded", "assign_fractional", "repair_by_swaps"]
 
 _MOST_ASSIGNMENTS = 5_000
 _MOST_SWAPS = 16
+
+
+class Rounded:
+    """A mask that comes from a vertex: what it holds, and where the two differ.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, shape (d,)
+        The weights with x = 1; changed in place.
+    kept_sums : ndarray of float64, shape (1 + K, any)
+        Parts of each score's sum over them.
+    fractional : ndarray of int64, values, scores : ndarray of float64
+        The others with x > 0, x there, and their scores, shape (1 + K, f).
+    chosen : ndarray of bool, shape (f,)
+        Which of them the mask keeps.
+    """
+
+    def __init__(
+        self,
+        mask: np.ndarray,
+        kept_sums: np.ndarray,
+        fractional: np.ndarray,
+        values: np.ndarray,
+        scores: np.ndarray,
+        chosen: np.ndarray,
+    ) -> None:
+        self.mask = mask
+        mask[fractional] = chosen
+        self.changed, self.values = fractional, values
+        self._parts = [kept_sums, scores[:, chosen]]
+
+    @property
+    def totals(self) -> np.ndarray:
+        """What the mask holds of each score, rounded once; shape (1 + K,)."""
+        return np.array([math.fsum(row) for row in np.hstack(self._parts).tolist()])
+
+    def turn(self, index: np.ndarray, scores: np.ndarray) -> None:
+        """Put weights, given with their scores, on the mask's other side."""
+        self.mask[index] = ~self.mask[index]
+        self._parts.append(scores * np.where(self.mask[index], 1.0, -1.0))
+        new = np.setdiff1d(index, self.changed, assume_unique=True)
+        changed = np.concatenate((self.changed, new))
+        # Where a whole weight was turned, the vertex has the opposite of the mask.
+        values = np.concatenate((self.values, ~self.mask[new]))
+        differ = values != self.mask[changed]
+        order = np.argsort(changed[differ])
+        self.changed, self.values = changed[differ][order], values[differ][order]
 
 
 def assign_fractional(

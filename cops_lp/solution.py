@@ -93,6 +93,9 @@ class Solution:
     multipliers_rest : ndarray of float64, shape (K,)
         Low-order parts of the multipliers: with scores over 30 decades, one unit in the last
         place of λ can be worth more than the whole target.
+    integer_bound : float
+        No 0/1 mask that meets the floors has more of the target: `bound`, unless the search of
+        ``integral=True`` lowered it. That search is not judged again by :func:`cops_lp.certify`.
     """
 
     problem: Problem
@@ -118,18 +121,22 @@ class Solution:
         default_factory=lambda: Fractional(np.empty(0, np.int64), np.empty(0))
     )
     multipliers_rest: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    integer_bound: float = math.nan
 
     def __post_init__(self) -> None:
+        if math.isnan(self.integer_bound):
+            object.__setattr__(self, "integer_bound", self.bound)
         if self.multipliers_rest.shape != self.multipliers.shape:
             object.__setattr__(self, "multipliers_rest", np.zeros_like(self.multipliers))
 
     @property
     def integer_gap(self) -> float:
-        """Bound less mask_objective: no mask that meets the floors is better by more than this.
+        """integer_bound less mask_objective: no mask that meets the floors is better by more.
 
-        Can be negative only where the mask falls short of a floor.
+        0 where ``integral=True`` proved the mask to be the best one. Can be negative only
+        where the mask falls short of a floor.
         """
-        return self.bound - self.mask_objective
+        return self.integer_bound - self.mask_objective
 
     @property
     def relative_gap(self) -> float:

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from .assembly import unsolved_solution
-from .engine.driver import NotFiniteError, Relaxation, solve_relaxation
+from .engine.driver import NotFiniteError, OutOfTimeError, Relaxation, solve_relaxation
 from .engine.nearest import nearest_weights
 from .engine.stores import ArrayStore
 from .engine.threads import thread_count
-from .errors import InfeasibleError, SolverError
+from .errors import InfeasibleError, IntegerInfeasibleError, ProblemError, SolverError
+from .integral import prove_mask
 from .problem import ARRAY_CHANGED, FLOOR_TOLERANCE, Controls, Keep, PerControl, Problem
-from .rounding import assign_fractional, repair_by_swaps
+from .rounding import Rounded, assign_fractional, repair_by_swaps
 from .solution import Fractional, Solution, Status
 
 __all__ = ["solve", "solve_problem"]
@@ -33,7 +34,9 @@ def solve(
     keep: Keep,
     retain: PerControl | None = None,
     floors: PerControl | None = None,
+    integral: bool = False,
     threads: int | None = None,
+    time_limit: float | None = None,
     raise_on_infeasible: bool = True,
 ) -> Solution:
     """Keep the k weights with the most of the target, while each control keeps its floor.
@@ -45,9 +48,14 @@ def solve(
     ----------
     target, controls, keep, retain, floors
         As in :class:`cops_lp.Problem`. Without controls the mask is the exact top k.
+    integral : bool
+        Go on to the best 0/1 mask, and prove that it is: see `Solution.integer_gap`.
     threads : int, optional
         Threads that read the scores; all of the process's CPUs by default. The result is the
         same bits for any number.
+    time_limit : float, optional
+        Seconds after which no further pass over the scores is begun and the search for the
+        best 0/1 mask ends; None for no limit.
     raise_on_infeasible : bool
         False returns a Solution with status INFEASIBLE instead of raising.
 
@@ -55,14 +63,16 @@ def solve(
     -------
     Solution
         ``solution.mask`` has exactly k True. Ties at the threshold go to the lowest index
-        among weights that are equal in every score.
+        among weights that are equal in every score. With status TIME_LIMIT, and nothing kept,
+        where the limit came before the relaxation's optimum.
 
     Raises
     ------
     ProblemError
         An argument is wrong, or a score holds NaN or an infinity.
     InfeasibleError
-        No mask, not even a fractional one, meets the floors.
+        No mask, not even a fractional one, meets the floors. With `integral` the subclass
+        IntegerInfeasibleError: a fractional one does, but none of whole weights.
     SolverError
         The answer failed the solver's own check: λ is beyond float64 in the scores' units,
         say. Nothing doubtful is returned.
@@ -83,28 +93,47 @@ def solve(
     ([False, True, True, False, False], 7.5, [1.0])
     """
     problem = Problem(target, controls, keep=keep, retain=retain, floors=floors)
-    return solve_problem(problem, threads=threads, raise_on_infeasible=raise_on_infeasible)
+    return solve_problem(
+        problem,
+        integral=integral,
+        threads=threads,
+        time_limit=time_limit,
+        raise_on_infeasible=raise_on_infeasible,
+    )
 
 
 def solve_problem(
-    problem: Problem, *, threads: int | None = None, raise_on_infeasible: bool = True
+    problem: Problem,
+    *,
+    integral: bool = False,
+    threads: int | None = None,
+    time_limit: float | None = None,
+    raise_on_infeasible: bool = True,
 ) -> Solution:
     """Solve a validated problem; see :func:`solve`."""
     start = time.perf_counter()
+    deadline = start + _seconds(time_limit)
     count = thread_count(threads)
     store = ArrayStore(problem.scores, count)
     problem.prepare(count)
     floors = problem.floors
+    method = ("top-k", "two-score", "dual simplex")[min(len(problem.controls), 2)]
     mask = store.new_mask()
     try:
         wanted = np.stack((floors, np.zeros(len(floors))), axis=1)
-        found = solve_relaxation(store, problem.keep, wanted, mask)
+        found = solve_relaxation(store, problem.keep, wanted, mask, deadline=deadline)
     except NotFiniteError:
         problem.check_finite()
         raise SolverError(ARRAY_CHANGED) from None
+    except OutOfTimeError:
+        return unsolved_solution(
+            problem,
+            Status.TIME_LIMIT,
+            method=method,
+            seconds=time.perf_counter() - start,
+        )
     finally:
         store.close()
-    method = ("top-k", "two-score", "dual simplex")[min(len(problem.controls), 2)]
     if not found.feasible:
         assert found.certificate is not None
         certificate = found.certificate / found.certificate.sum()
@@ -120,7 +149,8 @@ def solve_problem(
             passes=found.passes,
             seconds=time.perf_counter() - start,
         )
-    return _finish(problem, store, found, mask, method, start)
+    proof = (deadline, raise_on_infeasible) if integral else None
+    return _finish(problem, store, found, mask, method, start, proof)
 
 
 def _finish(
@@ -130,8 +160,13 @@ def _finish(
     mask: np.ndarray,
     method: str,
     start: float,
+    proof: tuple[float, bool] | None,
 ) -> Solution:
-    """Round the vertex and add up what mask and vertex hold."""
+    """Round the vertex and add up what mask and vertex hold.
+
+    `proof`, where the best mask is wanted: the search's deadline, and whether to raise where
+    there is none.
+    """
     floors = problem.floors
     f_scores = found.fractional_scores
     kept_sums = found.kept_sums.sum(axis=1)
@@ -145,9 +180,8 @@ def _finish(
         floors - kept_sums[1:],
         slack,
     )
-    mask[found.fractional] = chosen
-    totals = _exact_totals(found.kept_sums, f_scores[:, chosen])
-    changed, values = found.fractional, found.values
+    rounded = Rounded(mask, found.kept_sums, found.fractional, found.values, f_scores, chosen)
+    totals = rounded.totals
     passes = found.passes
     if len(floors) > 1 and np.any(floors - totals[1:] > slack):
         near, near_scores, more = nearest_weights(
@@ -165,14 +199,8 @@ def _finish(
         near, near_scores = near[order], near_scores[:, order]
         before = mask[near]
         after = repair_by_swaps(before, near_scores[0], near_scores[1:], floors - totals[1:], slack)
-        mask[near] = after
-        moves = near_scores * (after.astype(np.float64) - before)
-        totals = _exact_totals(found.kept_sums, f_scores[:, chosen], moves)
-        swapped = np.setdiff1d(near[before != after], changed, assume_unique=True)
-        order = np.argsort(np.concatenate((changed, swapped)))
-        # Where a swap changed a whole weight, the vertex has the opposite of the mask.
-        values = np.concatenate((values, ~mask[swapped]))[order]
-        changed = np.concatenate((changed, swapped))[order]
+        rounded.turn(near[before != after], near_scores[:, before != after])
+        totals = rounded.totals
     with np.errstate(over="ignore"):  # a sum beyond float64 fails the check below
         objective = float(kept_sums[0] + f_scores[0] @ found.values)
         sizes = found.magnitudes + np.abs(f_scores) @ found.values
@@ -180,6 +208,16 @@ def _finish(
     sound = np.isfinite([*found.multipliers, found.threshold, objective, scale]).all()
     if not (sound and max(abs(found.gap), found.floors_gap) <= _GAP_TOLERANCE * scale):
         raise SolverError(f"{Status.NUMERICAL_ERROR.value} (gap {found.gap:.3g}, {problem!r})")
+    bound = integer_bound = objective + found.gap
+    if proof and len(floors):
+        deadline, raise_on_infeasible = proof
+        integer_bound, more = prove_mask(store, found, rounded, floors, slack, bound, deadline)
+        passes += more
+        totals = rounded.totals
+        if integer_bound == -math.inf and raise_on_infeasible:
+            raise IntegerInfeasibleError(
+                problem.names, floors, problem.best()[1:], np.zeros(len(floors)), problem.keep
+            )
     lack = floors - totals[1:]
     return Solution(
         problem=problem,
@@ -190,7 +228,8 @@ def _finish(
         multipliers_rest=found.multipliers_rest,
         threshold=found.threshold,
         objective=objective,
-        bound=objective + found.gap,
+        bound=bound,
+        integer_bound=integer_bound,
         gap=found.gap,
         mask_objective=float(totals[0]),
         kept=totals[1:],
@@ -200,10 +239,15 @@ def _finish(
         passes=passes,
         open_count=found.open_count,
         seconds=time.perf_counter() - start,
-        changed=Fractional(changed, values),
+        changed=Fractional(rounded.changed, rounded.values),
     )
 
 
-def _exact_totals(sums: np.ndarray, *more: np.ndarray) -> np.ndarray:
-    """Double-doubles of shape (n, 2) and arrays of shape (n, any), added row by row."""
-    return np.array([math.fsum(row) for row in np.hstack((sums, *more)).tolist()])
+def _seconds(time_limit: float | None) -> float:
+    if time_limit is None:
+        return math.inf
+    if not isinstance(time_limit, (int, float)) or not time_limit >= 0.0:
+        raise ProblemError(
+            f"time_limit is {time_limit!r}; wanted seconds, 0 or more, or None for no limit"
+        )
+    return float(time_limit)

@@ -857,10 +857,10 @@ import inspect
 import numpy as np
 import cops_lp
 from cops_lp.cli.warmup import run_warmup
-from cops_lp.kernels import dual_simplex, newton, screening, two_score
+from cops_lp.kernels import dual_simplex, newton, screening, subsets, two_score
 
 def variants():
-    modules = (dual_simplex, newton, screening, two_score)
+    modules = (dual_simplex, newton, screening, subsets, two_score)
     return {
         f"{module.__name__}.{name}": len(kernel.signatures)
         for module in modules
@@ -880,6 +880,9 @@ for dtype in (np.float16, np.float32, np.float64, np.int16):
         for K in (0, 1, 5):
             how = {"retain": 0.5} if K else {}
             cops_lp.solve(turned[0], list(turned[1 : 1 + K]), keep=0.3, **how)
+for K in (1, 5):
+    how = {"retain": 0.5, "integral": True, "time_limit": 1.0}
+    cops_lp.solve(scores[0], list(scores[1 : 1 + K]), keep=0.3, **how)
 cops_lp.balance(list(scores), keep=0.2)
 assert variants() == before, (before, variants())
 """
@@ -890,3 +893,16 @@ def test_nothing_is_left_to_compile_after_warmup() -> None:
         [sys.executable, "-c", _AFTER_WARMUP], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_solve_integral(tmp_path: Path) -> None:
+    scores = np.random.default_rng(0).exponential(size=(2, 2_000))
+    np.save(tmp_path / "c.npy", scores[0])
+    np.save(tmp_path / "a.npy", scores[1])
+    args = ("solve", "--target", str(tmp_path / "c.npy"), "--control", str(tmp_path / "a.npy"))
+    how = ("--keep", "10%", "--retain", "0.8", "--json")
+    default = json.loads(run(*args, *how).stdout)
+    best = json.loads(run(*args, *how, "--integral").stdout)
+    assert best["integer_gap"] == 0.0 < default["integer_gap"]
+    assert best["integer_bound"] == best["mask_objective"] >= default["mask_objective"]
+    assert "time limit reached" in fail(1, *args, *how[:-1], "--time-limit", "0")

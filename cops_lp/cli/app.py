@@ -159,6 +159,19 @@ def solve(
             help="Where the solution goes, .npz: all that cops-lp certify needs but the scores.",
         ),
     ] = None,
+    integral: Annotated[
+        bool,
+        typer.Option("--integral", help="Search on for the best 0/1 mask, and prove it."),
+    ] = False,
+    time_limit: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            metavar="SECONDS",
+            show_default=False,
+            help="End the search, or begin no further pass, after so long.",
+        ),
+    ] = None,
     threads: Threads = None,
     as_json: AsJson = False,
     force: Force = False,
@@ -174,6 +187,8 @@ def solve(
         floor,
         output=output,
         save=save,
+        integral=integral,
+        time_limit=time_limit,
         as_json=as_json,
         threads=threads,
         force=force,

@@ -110,6 +110,7 @@ def solution_payload(solution: Solution) -> dict[str, Any]:
         "gap": solution.gap,
         "relative_gap": solution.relative_gap,
         "mask_objective": solution.mask_objective,
+        "integer_bound": solution.integer_bound,
         "integer_gap": solution.integer_gap,
         "threshold": solution.threshold,
         "best": dict(zip(problem.score_names, problem.best(), strict=True)),

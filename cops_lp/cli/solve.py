@@ -30,6 +30,8 @@ def run_solve(
     *,
     output: Path | None,
     save: Path | None,
+    integral: bool,
+    time_limit: float | None,
     as_json: bool,
     threads: int | None,
     force: bool,
@@ -44,6 +46,9 @@ def run_solve(
         Where the mask goes; None to print only.
     save : path or None
         Where the solution goes, infeasible or not; None to keep none.
+    integral : bool
+    time_limit : float or None
+        Seconds.
     as_json : bool
         JSON instead of a table.
     threads : int or None
@@ -63,7 +68,9 @@ def run_solve(
         check_new_file(save, SOLUTION_SUFFIXES, overwrite=force)
     problem = read_problem(target, controls, keep, retain, floors)
     with working(f"solving for {problem.size:,} weights (the very first time compiles)"):
-        solution = problem.solve(threads=threads, raise_on_infeasible=False)
+        solution = problem.solve(
+            integral=integral, threads=threads, time_limit=time_limit, raise_on_infeasible=False
+        )
         if solution.status is Status.OPTIMAL and output is not None:
             write_mask(output, solution.mask, overwrite=force)
         if save is not None and solution.status in (Status.OPTIMAL, Status.INFEASIBLE):

@@ -41,6 +41,7 @@ def run_warmup() -> None:
             for size in (_SMALL, _LARGE):
                 for controls in _COUNTS:
                     _solve(dtype, size, controls)
+        _solve(np.float64, _SMALL, 1, integral=True)
     seconds = time.perf_counter() - start
     print_lines([f"kernels ready in {seconds:.1f} s; later processes load them from the cache"])
 
@@ -59,13 +60,13 @@ def _start_child(controls: int) -> subprocess.Popen[bytes]:
     )
 
 
-def _solve(dtype: type, size: int, controls: int) -> None:
+def _solve(dtype: type, size: int, controls: int, *, integral: bool = False) -> None:
     from cops_lp.solver import solve
 
     rng = np.random.default_rng(0)
     scores: np.ndarray = rng.exponential(size=(1 + controls, size)).astype(dtype)
     retain = 0.7 if controls else None
-    solve(scores[0], list(scores[1:]), keep=0.3, retain=retain)
+    solve(scores[0], list(scores[1:]), keep=0.3, retain=retain, integral=integral)
 
 
 if __name__ == "__main__":

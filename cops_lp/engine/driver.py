@@ -8,6 +8,7 @@ latter inside the region is one of the former (docs/screening.md).
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -24,7 +25,7 @@ from .pushing import SampleSearch, guess_rays, widened_rays
 from .region import Cone, Region
 from .stores import ArrayStore, Screened, Store
 
-__all__ = ["NotFiniteError", "Relaxation", "best_sum", "solve_relaxation"]
+__all__ = ["NotFiniteError", "OutOfTimeError", "Relaxation", "best_sum", "solve_relaxation"]
 
 _DIRECT = (1 << 14, 1 << 10, 1 << 10)  # weights, by K, up to which nothing is guessed
 _WHOLE = 1 << 15  # weights up to which the sample is all of them
@@ -39,6 +40,10 @@ _SPREADS = (4.0, 6.0, 10.0, 20.0)  # standard deviations of a cone, a round each
 _SEED = 20_210_712
 _OUTGROWN = 400  # powers of two by which open weights beyond the sample's range may overflow
 _BEYOND = 2.0**900  # of the scaled scores: no sum of controls comes near, no product overflows
+
+
+class OutOfTimeError(Exception):
+    """The deadline came before the next pass over the scores."""
 
 
 class NotFiniteError(Exception):
@@ -100,6 +105,7 @@ def solve_relaxation(
     magnitudes: np.ndarray | None = None,
     start: np.ndarray | None = None,
     late: bool = False,
+    deadline: float = math.inf,
 ) -> Relaxation:
     """Solve the relaxation over a store exactly.
 
@@ -118,6 +124,8 @@ def solve_relaxation(
         Ray of a dual point near the optimum. It saves time only.
     late : bool
         Guess from all weights at first: a sample has failed. It saves time only.
+    deadline : float
+        On ``time.perf_counter``'s clock: no pass over the whole store is begun after it.
 
     Returns
     -------
@@ -125,7 +133,7 @@ def solve_relaxation(
 
     Raises
     ------
-    NotFiniteError
+    NotFiniteError, OutOfTimeError
 
     Notes
     -----
@@ -166,6 +174,7 @@ def solve_relaxation(
         raw = region.unscaled(scaling)
         # Where the sample is everything, the exact solver takes care of masses.
         equal = None if whole else _masses(sample, region, scaling)
+        _check_time(deadline)
         screened = store.screen(raw, mask, equal)
         passes += 1
         left = k - screened.kept
@@ -193,7 +202,13 @@ def solve_relaxation(
             for ray in _optimal_rays(found, inner.scores, inner.kept, region, scaling)
         ):
             return _joined(store, screened, inner, raw.width(), mask, passes)
+    _check_time(deadline)
     return _solve_all(store, k, floors, mask, magnitudes, passes)
+
+
+def _check_time(deadline: float) -> None:
+    if time.perf_counter() > deadline:
+        raise OutOfTimeError
 
 
 def _cone(

@@ -15,7 +15,7 @@ import numpy as np
 from .region import Ellipsoid
 from .stores import Store
 
-__all__ = ["NEAREST", "Candidates", "nearest_weights"]
+__all__ = ["NEAREST", "Candidates", "nearest_weights", "weights_within"]
 
 NEAREST = 64
 """Weights on either side of the threshold."""
@@ -106,6 +106,35 @@ def nearest_weights(
         if not math.isfinite(reached):  # too few of them: how far the rest is is not known
             reached = max(enough, 4.0 * candidates.width)
         candidates = _read(store, multipliers, threshold, reached)
+
+
+def weights_within(
+    store: Store,
+    candidates: Candidates | None,
+    multipliers: np.ndarray,
+    threshold: float,
+    *,
+    count: int = 0,
+    width: float = 0.0,
+) -> tuple[Candidates, int]:
+    """All weights within some width of the threshold, and how often the store was read for them.
+
+    At least so wide, and wide enough for about `count` weights. Parameters as in
+    :func:`nearest_weights`.
+    """
+    if candidates is None:
+        return Candidates(None, store.gather(None), math.inf), 0
+    r = candidates.scores[0].astype(np.float64)
+    for weight, row in zip(multipliers, candidates.scores[1:], strict=True):
+        r += np.multiply(row, weight, dtype=np.float64)
+    distance = np.abs(r - threshold)
+    if len(distance) > count:
+        width = max(width, 1.5 * float(np.partition(distance, count)[count]))
+    elif len(distance):
+        width = max(width, 4.0 * float(distance.max()))
+    if width <= candidates.width:
+        return candidates, 0
+    return _read(store, multipliers, threshold, width), 1
 
 
 def _first(scores: np.ndarray, distance: np.ndarray, side: np.ndarray, count: int) -> np.ndarray:

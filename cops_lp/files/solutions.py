@@ -52,6 +52,7 @@ _MEMBERS: dict[str, tuple[str, tuple[int, ...]]] = {
     "bound": ("f", ()),
     "gap": ("f", ()),
     "mask_objective": ("f", ()),
+    "integer_bound": ("f", ()),
     "kept": ("f", (_K,)),
     "shortfall": ("f", (_K,)),
     "passes": ("i", ()),

@@ -173,6 +173,9 @@ def judge_optimal(
             *primal,
             *optimality,
             figures,
+            _check_integer_bound(
+                solution, e[0], objective + gap, sums, dual[:, 0] @ floor_scale, target_scale
+            ),
             *_check_mask(scores, sums, solution, b, floor_scale),
             *check_retained(question, scores),
             *check_attainable(question, scores),
@@ -198,6 +201,32 @@ def _excess(scores: Scores, sums: Sums, j: int, b: float, k: int) -> float:
         if 0.0 < -best.total.value(-b) <= FLOOR_TOLERANCE * best.magnitude:
             return total.less(best.total)
     return excess
+
+
+def _check_integer_bound(
+    solution: Solution,
+    exponent: int,
+    bound: float,
+    sums: Sums,
+    priced: float,
+    target_scale: float,
+) -> Check:
+    """What is claimed of 0/1 masks is between the mask's own target and the bound.
+
+    That no mask is in between is not judged. A mask that lacks what counts as rounding of its
+    floors may be above by what that is worth: `priced` is Σ λ · the floors' scale.
+    """
+    claimed = float(ldexp(solution.integer_bound, -exponent))
+    beyond = claimed - bound
+    if not np.any(solution.shortfall > 0.0):
+        below = sums.mask_totals[0].value(-claimed) if claimed > -math.inf else math.inf
+        beyond = max(beyond, below - FLOOR_TOLERANCE * priced)
+    return Check(
+        "stated integer bound",
+        ratio(max(beyond, 0.0), target_scale) if not math.isnan(beyond) else math.inf,
+        TOLERANCE,
+        "how far it is below the mask's target or above the bound over Σ x|c| + Σ λ x|A| / 1000",
+    )
 
 
 def _check_mask(

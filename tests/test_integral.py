@@ -1,0 +1,208 @@
+"""The best 0/1 mask: equal to enumeration, proven beyond its reach, honest when stopped."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+
+import numpy as np
+import pytest
+
+import cops_lp
+from cops_lp import InfeasibleError, IntegerInfeasibleError, ProblemError, Status
+from cops_lp.kernels import subsets
+
+from .checks import assert_certified
+
+
+def instance(seed):
+    """A small problem whose floors lie between the target's own mask and the attainable."""
+    rng = np.random.default_rng(seed)
+    d, K = int(rng.integers(2, 14)), int(rng.integers(1, 4))
+    scores = (
+        rng.standard_normal((1 + K, d)),
+        rng.exponential(size=(1 + K, d)),
+        rng.integers(-2, 4, (1 + K, d)).astype(float),
+        rng.integers(0, 2, (1 + K, d)).astype(float),
+    )[seed % 4]
+    k = int(rng.integers(1, d))
+    best = -np.sort(-scores[1:], axis=1)[:, :k].sum(axis=1)
+    own = scores[1:, np.argsort(-scores[0], kind="stable")[:k]].sum(axis=1)
+    return scores, k, own + rng.choice([0.2, 0.6, 0.95]) * (best - own)
+
+
+def enumerated(scores, k, floors):
+    best = -math.inf
+    for kept in itertools.combinations(range(scores.shape[1]), k):
+        if np.all(scores[1:, list(kept)].sum(axis=1) >= floors - 1e-9):
+            best = max(best, float(scores[0, list(kept)].sum()))
+    return best
+
+
+@pytest.mark.parametrize("first", range(0, 600, 150))
+def test_equal_to_enumeration(first):
+    seen = {"optimal": 0, "infeasible": 0, "only in whole weights": 0}
+    for seed in range(first, first + 150):
+        scores, k, floors = instance(seed)
+        best = enumerated(scores, k, floors)
+        args = (scores[0], list(scores[1:]))
+        how = {"keep": k, "floors": list(floors), "integral": True}
+        solution = cops_lp.solve(*args, **how, raise_on_infeasible=False)
+        if solution.status is Status.INFEASIBLE:
+            seen["infeasible"] += 1
+            assert best == -math.inf
+        elif best == -math.inf:
+            seen["only in whole weights"] += 1
+            assert solution.integer_bound == -math.inf
+            with pytest.raises(IntegerInfeasibleError, match=r"no mask of \d+ whole weights"):
+                cops_lp.solve(*args, **how)
+        else:
+            seen["optimal"] += 1
+            assert solution.mask_objective == pytest.approx(best, abs=1e-9)
+            assert solution.integer_gap == pytest.approx(0.0, abs=1e-12 * max(1.0, abs(best)))
+            assert not solution.shortfall.any()
+        assert_certified(solution)
+    assert min(seen.values()) > 0, seen
+
+
+@pytest.mark.parametrize(("K", "d"), [(1, 1_000), (1, 100_000), (2, 1_000), (2, 20_000), (3, 500)])
+def test_proven_where_enumeration_is_out_of_reach(K, d):
+    rng = np.random.default_rng([K, d])
+    scores = rng.exponential(size=(1 + K, d)).astype(np.float32)
+    problem = cops_lp.Problem(scores[0], list(scores[1:]), keep=0.1, retain=(0.8, 0.7, 0.55)[K - 1])
+    default, best = problem.solve(), problem.solve(integral=True)
+    assert best.integer_gap == 0.0
+    assert default.integer_gap > 0.0
+    assert default.mask_objective <= best.mask_objective <= best.integer_bound <= default.bound
+    assert not best.shortfall.any()
+    assert best.mask.sum() == problem.keep
+    assert best.passes <= default.passes + 1
+    assert np.array_equal(best.fractional.indices, default.fractional.indices)
+    assert_certified(best)
+
+
+def test_against_a_general_integer_solver():
+    from scipy.optimize import Bounds, LinearConstraint, milp
+
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        d, K = 60, 1 + seed % 2
+        scores = rng.integers(1, 1000, (1 + K, d)).astype(float)
+        k = 20
+        problem = cops_lp.Problem(scores[0], list(scores[1:]), keep=k, retain=0.8)
+        rows = np.vstack((np.ones(d), scores[1:]))
+        low = np.concatenate(([k], problem.floors))
+        high = np.concatenate(([k], np.full(K, np.inf)))
+        found = milp(
+            -scores[0],
+            constraints=LinearConstraint(rows, low, high),
+            integrality=np.ones(d),
+            bounds=Bounds(0, 1),
+            options={"mip_rel_gap": 0.0},
+        )
+        solution = problem.solve(integral=True)
+        assert solution.integer_gap == 0.0
+        assert solution.mask_objective == round(-found.fun)
+
+
+def test_masses_of_ties_are_proven_or_honest():
+    rng = np.random.default_rng(0)
+    scores = rng.integers(0, 4, (3, 50_000)).astype(np.float32)
+    solution = cops_lp.solve(
+        scores[0], list(scores[1:]), keep=0.3, retain=0.8, integral=True, time_limit=3.0
+    )
+    assert_certified(solution)
+    assert solution.integer_gap >= 0.0
+    assert solution.integer_bound <= solution.bound
+
+
+def test_a_time_limit_ends_the_search_and_the_gap_says_so():
+    rng = np.random.default_rng(1)
+    scores = rng.exponential(size=(7, 100_000)).astype(np.float32)
+    start = time.perf_counter()
+    solution = cops_lp.solve(
+        scores[0], list(scores[1:]), keep=0.1, retain=0.5, integral=True, time_limit=1.0
+    )
+    assert time.perf_counter() - start < 10.0
+    assert solution.status is Status.OPTIMAL
+    assert solution.integer_gap > 0.0
+    assert_certified(solution)
+
+
+def test_no_pass_is_begun_after_the_time_limit():
+    scores = np.random.default_rng(0).random((2, 100_000))
+    solution = cops_lp.solve(scores[0], scores[1], keep=0.1, floors=6_000.0, time_limit=0.0)
+    assert solution.status is Status.TIME_LIMIT
+    assert not solution.mask.any()
+    assert math.isnan(solution.objective)
+    assert not cops_lp.certify(solution.problem, solution)
+
+
+@pytest.mark.parametrize("wrong", [-1.0, math.nan, "soon"])
+def test_time_limits_that_are_none(wrong):
+    with pytest.raises(ProblemError, match="time_limit is"):
+        cops_lp.solve([1.0, 2.0], keep=1, time_limit=wrong)
+
+
+def test_infeasible_stays_infeasible():
+    with pytest.raises(InfeasibleError) as raised:
+        cops_lp.solve([1.0, 2.0, 3.0], [1.0, 1.0, 1.0], keep=2, floors=2.5, integral=True)
+    assert not isinstance(raised.value, IntegerInfeasibleError)
+
+
+def test_the_bound_is_saved(tmp_path):
+    scores = np.random.default_rng(5).exponential(size=(2, 3_000))
+    solution = cops_lp.solve(scores[0], scores[1], keep=0.2, retain=0.8, integral=True)
+    solution.save(tmp_path / "s.npz")
+    loaded = cops_lp.Solution.load(tmp_path / "s.npz")
+    assert loaded.integer_bound == solution.integer_bound < solution.bound
+    assert cops_lp.certify((scores[0], scores[1]), loaded)
+
+
+@pytest.mark.parametrize("change", [-1e-3, 1e-3, math.nan, math.inf])
+def test_a_bound_below_the_mask_or_above_the_relaxation_is_caught(change):
+    from dataclasses import replace
+
+    scores = np.random.default_rng(5).exponential(size=(2, 3_000))
+    solution = cops_lp.solve(scores[0], scores[1], keep=0.2, retain=0.8, integral=True)
+    base = solution.mask_objective if change < 0 else solution.bound
+    verdict = cops_lp.certify(
+        solution.problem, replace(solution, integer_bound=base * (1.0 + change))
+    )
+    if math.isnan(change):  # not stated: the relaxation's
+        assert verdict
+    else:
+        assert [check.name for check in verdict.checks if not check.passed] == [
+            "stated integer bound"
+        ]
+
+
+def test_lists_of_subsets_are_complete():
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        n = int(rng.integers(1, 11))
+        cost = np.sort(rng.integers(0, 5, n) / 4.0)
+        after = np.zeros(n, dtype=bool)
+        after[1:] = (np.diff(cost) == 0.0) & (rng.random(n - 1) < 0.5)
+        entries = rng.standard_normal((n, 2))
+        limit = float(rng.uniform(0.0, 3.0))
+        wanted = {
+            sum(1 << j for j in chosen)
+            for size in range(n + 1)
+            for chosen in itertools.combinations(range(n), size)
+            if cost[list(chosen)].sum() <= limit
+            and all(not after[j] or j - 1 in chosen for j in chosen)
+        }
+        costs, sums, bits = np.empty(2048), np.empty((2048, 2)), np.empty(2048, np.uint64)
+        count = subsets.list_subsets(cost, after, entries, limit, costs, sums, bits)
+        assert {int(word) for word in bits[:count]} == wanted
+        assert count == len(wanted)
+        for q in range(count):
+            chosen = [j for j in range(n) if int(bits[q]) >> j & 1]
+            assert sums[q] == pytest.approx(entries[chosen].sum(axis=0), abs=1e-12)
+            assert costs[q] == pytest.approx(cost[chosen].sum())
+        few = np.empty(max(count - 1, 0)), np.empty((max(count - 1, 0), 2))
+        if count > 1:
+            short = np.empty(count - 1, np.uint64)
+            assert subsets.list_subsets(cost, after, entries, limit, *few, short) == count
