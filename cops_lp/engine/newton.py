@@ -12,6 +12,7 @@ Nothing here needs to be right: the driver proves the region or takes another.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import dataclass
 
@@ -161,6 +162,10 @@ def _step(
     n = len(lack)
     free = np.ones(n, dtype=bool)
     move = np.zeros(n)
+    with contextlib.suppress(np.linalg.LinAlgError):
+        whole = np.linalg.solve(curvature, lack)
+        if np.all(lam + whole[:-1] >= 0.0):  # as a rule
+            return whole, free
     for _ in range(2 * n):
         part = curvature[np.ix_(free, free)]
         fixed = ~free

@@ -257,7 +257,7 @@ class ArrayStore:
             more, found = screen(
                 addresses, start if room.rows is None else 0, begin, found,
                 region.rays, region.factor, region.reach, region.tiny, region.huge,
-                region.single, region.paired, masses, room.work, room.lanes,
+                region.single, masses, room.work, room.lanes,
                 states[begin:end], sums[begin // BLOCK : -(-end // BLOCK)],
                 room.index, room.opened, counts,
             )  # fmt: skip
@@ -318,10 +318,6 @@ class _Prepared:
             factor = factor * (1.0 + margin)
         self.reach = (margin * reach).astype(dtype)
         self.reach[-1] += self.tiny + dtype.type(beside * (1.0 + margin))
-        self.paired = oval and controls <= 1
-        if self.paired and controls == 0:
-            rays, self.reach = np.insert(rays, 1, 0.0, axis=1), np.insert(self.reach, 1, 0.0)
-            factor = np.diag([0.0, factor[0, 0]])
         self.rays = np.ascontiguousarray(rays, dtype=dtype)
         self.factor = np.ascontiguousarray(factor, dtype=dtype)
 

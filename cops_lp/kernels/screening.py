@@ -45,6 +45,18 @@ _CONTRACT = ("contract", "nsz")
 
 
 @compiled(fastmath=_CONTRACT)
+def _classify_one(c, center, factor, reach, state):
+    """state[i] = 1 kept, 0 dropped, 2 open, without controls; see :func:`screen`."""
+    alpha, mu = center[0], center[1]
+    c_reach, half = reach[0], reach[1] + abs(factor[0, 0])
+    for i in range(len(c)):
+        x = c[i]
+        form = alpha * x - mu
+        decided = abs(form) > c_reach * abs(x) + half
+        state[i] = (1 if form > 0 else 0) if decided else 2
+
+
+@compiled(fastmath=_CONTRACT)
 def _classify_pair(c, a, center, factor, reach, tiny, state):
     """state[i] = 1 kept, 0 dropped, 2 open; see :func:`screen`."""
     alpha, lam, mu = center[0], center[1], center[2]
@@ -297,7 +309,7 @@ def _set_apart(scores, masses, mass, start, work, state):
 
 @compiled
 def screen(
-    scores, begin, offset, found, rays, factor, reach, tiny, huge, single, paired,
+    scores, begin, offset, found, rays, factor, reach, tiny, huge, single,
     masses, work, lanes, state, sums, index, opened, counts,
 ):  # fmt: skip
     """Decide weights by an ellipsoid or a cone.
@@ -325,9 +337,6 @@ def screen(
         Of a cone, forms as large as this may have overflowed: such weights are open.
     single : bool
         Whether the scores are float32.
-    paired : bool
-        An ellipsoid and at most one control, which the target stands in for, with weight 0,
-        where there is none: rays, factor and reach are those of K = 1.
     masses : shape (1 + K, m)
         Scores of open weights that are counted, not gathered; m ≤ 63.
     work : float32 or float64, shape (4, at least TILE)
@@ -361,9 +370,12 @@ def screen(
             end = min(start + TILE, stop)
             first, last = begin + start, begin + end
             decided = state[start:end]
-            if paired:
+            if factor.shape[0] == 1:
                 c = row_at(scores, 0, first, last, work)
-                a = row_at(scores, rows - 1, first, last, work)
+                _classify_one(c, rays[0], factor, reach, decided)
+            elif factor.shape[0] == 2:
+                c = row_at(scores, 0, first, last, work)
+                a = row_at(scores, 1, first, last, work)
                 _classify_pair(c, a, rays[0], factor, reach, tiny, decided)
             elif factor.shape[0] == 0:
                 _classify_cone(scores, rows, first, rays, reach, huge, work, decided)
