@@ -163,7 +163,7 @@ def _check_layers(
         if isinstance(module, layers) and id(module) not in held:
             own = ", ".join(repr(local) for local, _ in module.named_parameters()) or "none"
             raise ProblemError(
-                f"the {type(module).__name__} {name!r} computes its weight by a "
+                f"the layer {name!r} computes its weight by a "
                 f"parametrization (its parameters: {own}); remove that, or choose parameters "
                 "with where="
             )
