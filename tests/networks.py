@@ -69,9 +69,8 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.flatten(1, 2)  # (n, 8 rows, 8)
-        x = x + nn.functional.scaled_dot_product_attention(
-            self.query(x), self.key(x), self.value(x)
-        )
+        heads = (layer(x).unsqueeze(1) for layer in (self.query, self.key, self.value))
+        x = x + nn.functional.scaled_dot_product_attention(*heads).squeeze(1)
         x = x + self.down(nn.functional.gelu(self.up(self.norm(x))))
         return self.head(x.mean(1))
 

@@ -431,28 +431,43 @@ def test_wanda_and_ria(dtype):
     assert list(wanda) == list(ria) == [f"{name}.weight" for name in linear_inputs(exact, images)]
 
 
+class Encoder(nn.Module):
+    """torch's own encoder, which packs padded inputs and calls no Linear layer where it can."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.1, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2)
+
+    def forward(self, x: Tensor, padded: Tensor) -> Tensor:
+        return self.encoder(x, src_key_padding_mask=padded)
+
+
 def test_wanda_sees_through_torchs_fused_encoder():
-    layer = seeded(
-        lambda: nn.TransformerEncoderLayer(8, 2, 16, dropout=0.1, batch_first=True), torch.float64
-    )
+    model = seeded(Encoder, torch.float64).eval()
     x = digits(6)[0].flatten(1, 2)
-    where = ("linear1.weight", "linear2.weight")
-    got = scores.wanda(layer, x, where=where)
+    padded = torch.arange(8) >= torch.tensor([3, 8, 5, 8, 6, 7])[:, None]
+    inputs = {"x": x, "padded": padded}
+    names = [f"encoder.layers.{i}.linear{j}.weight" for i in (0, 1) for j in (1, 2)]
+    got = scores.wanda(model, inputs, where=names)
     seen = {}
-    plain = copy.deepcopy(layer).eval()
-    for name in ("linear1", "linear2"):
-        getattr(plain, name).register_forward_hook(
-            lambda _, args, __, name=name: seen.update(
-                {name: args[0].detach().reshape(-1, args[0].shape[-1])}
-            )
-        )
-    plain(x)  # its weights require a gradient, so it is not fused
+
+    def watch(name: str):
+        def hook(module, args, output):
+            seen[name] = args[0].detach().reshape(-1, args[0].shape[-1])
+
+        return hook
+
+    plain = copy.deepcopy(model)
+    for name in names:
+        plain.get_submodule(name[:-7]).register_forward_hook(watch(name))
+    plain.encoder.enable_nested_tensor = False
+    plain(**inputs)  # its weights require a gradient, so it is not fused either
+    assert list(got) == list(seen) == names
     for name, value in seen.items():
-        weight = getattr(plain, name).weight.detach().abs()
-        assert_close(got[f"{name}.weight"], weight * value.norm(dim=0))
-    assert list(seen) == ["linear1", "linear2"]
-    with pytest.raises(cops_lp.ProblemError, match=r"'self_attn.out_proj.weight' never ran"):
-        scores.wanda(layer, x)
+        assert_close(got[name], plain.get_parameter(name).detach().abs() * value.norm(dim=0))
+    with pytest.raises(cops_lp.ProblemError, match=r"self_attn.out_proj.weight' never ran"):
+        scores.wanda(model, inputs)
 
 
 def test_regression_with_labels_in_another_precision():

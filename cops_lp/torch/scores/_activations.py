@@ -28,7 +28,7 @@ def wanda(
     """Score weights of Linear layers by Wanda, |W_ij| · ‖X_j‖₂.
 
     X_j is feature j of the layer's inputs over all calibration tokens: ‖X_j‖² sums over
-    batches, positions and, for a shared layer, calls.
+    batches, positions (padded ones too) and, for a shared layer, calls.
 
     Parameters
     ----------
