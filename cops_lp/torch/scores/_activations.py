@@ -73,7 +73,7 @@ def wanda(
     References
     ----------
     .. [1] Sun, Liu, Bair, Kolter: A simple and effective pruning approach for large language
-       models (2024), arXiv:2306.11695, eq. 1; code locuslab/wanda.
+       models (2024), arXiv:2306.11695; code locuslab/wanda.
 
     Examples
     --------
