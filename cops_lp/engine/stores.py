@@ -5,21 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
 from ..kernels.screening import BLOCK, LANES, MASS, TILE, screen
+from ..pieces import ArrayPieces, Pieces, Score
 from .masses import Masses
 from .region import MARGIN, Ellipsoid, Region
 from .threads import Beside, map_parts
 
-__all__ = ["ArrayStore", "Screened", "Store"]
+__all__ = ["ArrayStore", "Mask", "Prepared", "Screened", "Store", "correctly_rounded", "make_store"]
 
 _PAD = 272  # keeps rows from starting at the same place of a page, where they share cache sets
 _MOST = 8  # blocks handed to a thread at once: fewer, and threads wait for one another
 _FILL = 1 << 23  # weights from which the pages of a mask are made beside the sampling
 _SAFE = 1e25  # entries within this of 1 can be multiplied in single precision
+
+Mask: TypeAlias = Any
+"""What a store's `new_mask` gives: a bool array of shape (d,), or what is indexed like one by
+flat indices and by ``[:]``, reads as one through ``__array__`` and lies where the scores do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,7 @@ class Store(Protocol):
         """Store of the one score Σ w_j A_j; weights of shape (K,)."""
         ...
 
-    def new_mask(self) -> np.ndarray:
+    def new_mask(self) -> Mask:
         """A mask to fill; bool, shape (size,)."""
         ...
 
@@ -75,7 +80,7 @@ class Store(Protocol):
         ...
 
     def screen(
-        self, region: Region, mask: np.ndarray | None, masses: np.ndarray | None = None
+        self, region: Region, mask: Mask | None, masses: np.ndarray | None = None
     ) -> Screened:
         """Decide every weight whose side is the same on all of the region; one read of the scores.
 
@@ -86,7 +91,7 @@ class Store(Protocol):
         ...
 
     def hand_out(
-        self, mask: np.ndarray, screened: Screened, amounts: np.ndarray, around: int
+        self, mask: Mask, screened: Screened, amounts: np.ndarray, around: int
     ) -> list[np.ndarray]:
         """Keep the first `amounts[j]` weights of each mass of the last :meth:`screen`.
 
@@ -101,13 +106,13 @@ class ArrayStore:
 
     Parameters
     ----------
-    scores : sequence of ndarray
+    scores : sequence of ndarray or ArrayPieces
         Target and controls, all of one shape and any supported dtype.
     threads : int
         How many threads screen; the result does not depend on it.
     """
 
-    def __init__(self, scores: Sequence[np.ndarray], threads: int = 1) -> None:
+    def __init__(self, scores: Sequence[Score], threads: int = 1) -> None:
         self.size = scores[0].size
         self.controls = len(scores) - 1
         self._scores = scores
@@ -116,10 +121,7 @@ class ArrayStore:
         # Open weights are copied: in single precision where that holds every score exactly.
         single = all(_fits_single(score.dtype) for score in scores)
         self._dtype = np.dtype(np.float32 if single else np.float64)
-        # A contiguous array is a flat view; others are walked in C order by their iterator.
-        self._flat: list[Any] = [
-            score.reshape(-1) if score.flags.c_contiguous else score.flat for score in scores
-        ]
+        self._flat: list[Any] = [_flat(score) for score in scores]
 
     def control_store(self, j: int) -> ArrayStore:
         """See :meth:`Store.control_store`."""
@@ -158,18 +160,18 @@ class ArrayStore:
         return out
 
     def screen(
-        self, region: Region, mask: np.ndarray | None, masses: np.ndarray | None = None
+        self, region: Region, mask: Mask | None, masses: np.ndarray | None = None
     ) -> Screened:
         """See :meth:`Store.screen`."""
         self.close()
         if masses is None:
             masses = np.empty((1 + self.controls, 0))
-        prepared = _Prepared(region, self.controls, self._dtype)
+        prepared = Prepared(region, self.controls, self._dtype)
         equal = masses.astype(prepared.dtype)
         step = BLOCK * min(max(self.size // (2 * self._threads * BLOCK), 1), _MOST)
         starts = range(0, self.size, step)
         workers = min(self._threads, len(starts))
-        in_place = self._in_place(prepared.dtype)
+        in_place = self._in_place(0, prepared.dtype)[0] >= self.size
         rooms = [
             _Room(1 + self.controls, min(step, self.size), prepared, mask is None, not in_place)
             for _ in range(workers)
@@ -197,7 +199,9 @@ class ArrayStore:
             n = m
         return Screened(
             kept=kept,
-            sums=np.array([_sum(sums[:, :2, j]) for j in range(1 + self.controls)]),
+            sums=np.array(
+                [correctly_rounded(sums[:, :2, j].ravel()) for j in range(1 + self.controls)]
+            ),
             magnitudes=sums[:, 2].sum(axis=0),
             index=index,
             scores=scores,
@@ -207,7 +211,7 @@ class ArrayStore:
         )
 
     def hand_out(
-        self, mask: np.ndarray, screened: Screened, amounts: np.ndarray, around: int
+        self, mask: Mask, screened: Screened, amounts: np.ndarray, around: int
     ) -> list[np.ndarray]:
         """See :meth:`Store.hand_out`."""
         states = mask.view(np.uint8)
@@ -236,32 +240,38 @@ class ArrayStore:
         self,
         start: int,
         stop: int,
-        region: _Prepared,
+        region: Prepared,
         masses: np.ndarray,
         room: _Room,
         mask: np.ndarray | None,
     ) -> _Chunk:
         states = room.state[: stop - start] if mask is None else mask.view(np.uint8)[start:stop]
         sums = np.empty((-(-(stop - start) // BLOCK), 3, 1 + self.controls))
-        addresses = np.array(
-            [row.ctypes.data for row in (self._flat if room.rows is None else room.rows)]
-        )
         counts = np.zeros(masses.shape[1], np.int64)
         kept = found = 0
-        step = stop - start if room.rows is None else BLOCK
-        for begin in range(0, stop - start, step):
-            end = min(begin + step, stop - start)
-            if room.rows is not None:
+        begin = start
+        while begin < stop:
+            end, addresses = self._in_place(begin, region.dtype)
+            if end < stop:  # whole blocks only: which weights are summed together never changes
+                end -= (end - start) % BLOCK
+            if end > begin:
+                end = min(end, stop)
+            else:
+                end = min(begin + BLOCK, stop)
+                assert room.rows is not None
                 for row, flat in zip(room.rows, self._flat, strict=True):
-                    row[: end - begin] = flat[start + begin : start + end]
+                    _copy(flat, begin, row[: end - begin])
+                addresses = [row.ctypes.data for row in room.rows]
+            first, last = begin - start, end - start
             more, found = screen(
-                addresses, start if room.rows is None else 0, begin, found,
+                np.array(addresses), 0, first, found,
                 region.rays, region.factor, region.reach, region.tiny, region.huge,
                 region.single, masses, room.work, room.lanes,
-                states[begin:end], sums[begin // BLOCK : -(-end // BLOCK)],
+                states[first:last], sums[first // BLOCK : -(-last // BLOCK)],
                 room.index, room.opened, counts,
             )  # fmt: skip
             kept += more
+            begin = end
         return _Chunk(
             start,
             kept,
@@ -271,21 +281,31 @@ class ArrayStore:
             counts,
         )
 
-    def _in_place(self, dtype: np.dtype) -> bool:
-        """Whether a kernel can read the scores by their addresses."""
-        return all(
-            isinstance(flat, np.ndarray)
-            and flat.dtype == dtype
-            and flat.dtype.isnative
-            and flat.flags.aligned
-            for flat in self._flat
-        )
+    def _in_place(self, begin: int, dtype: np.dtype) -> tuple[int, list[int]]:
+        """Up to where a kernel can read all scores by their addresses, and those of `begin`."""
+        end, addresses = self.size, []
+        for flat in self._flat:
+            first = 0
+            if isinstance(flat, ArrayPieces):
+                flat, first = flat.lying(begin)
+            if not (
+                isinstance(flat, np.ndarray)
+                and flat.ndim == 1
+                and flat.dtype == dtype
+                and flat.dtype.isnative
+                and flat.flags.aligned
+                and flat.flags.c_contiguous
+            ):
+                return begin, []
+            end = min(end, first + flat.size)
+            addresses.append(flat.ctypes.data + (begin - first) * dtype.itemsize)
+        return end, addresses
 
 
 class _Room:
     """What a thread screens in."""
 
-    def __init__(self, rows: int, n: int, region: _Prepared, states: bool, copies: bool) -> None:
+    def __init__(self, rows: int, n: int, region: Prepared, states: bool, copies: bool) -> None:
         self.rows = np.empty((rows, BLOCK + _PAD), region.dtype) if copies else None
         self.opened = np.empty((rows, n + 1), region.dtype)  # touched as far as it is filled
         self.index = np.empty(n + 1, np.int32)
@@ -294,7 +314,7 @@ class _Room:
         self.lanes = np.zeros((rows, 3, LANES))
 
 
-class _Prepared:
+class Prepared:
     """A region as the kernels take it."""
 
     def __init__(self, region: Region, controls: int, dtype: np.dtype) -> None:
@@ -307,7 +327,7 @@ class _Prepared:
             dtype = np.dtype(np.float64)
         eps = float(np.finfo(dtype).eps)
         # Rounding of rays and forms, K + 3 operations each; what underflows is below `tiny`.
-        margin = max(MARGIN, (4 * controls + 10) * eps)
+        self.margin = margin = max(MARGIN, (4 * controls + 10) * eps)
         self.dtype = dtype
         self.single = dtype == np.float32
         self.tiny = dtype.type(1e-37 if self.single else 1e-300)
@@ -317,7 +337,8 @@ class _Prepared:
             reach[1:] += np.abs(factor).sum(axis=0)
             factor = factor * (1.0 + margin)
         self.reach = (margin * reach).astype(dtype)
-        self.reach[-1] += self.tiny + dtype.type(beside * (1.0 + margin))
+        self.beside = dtype.type(beside * (1.0 + margin))
+        self.reach[-1] += self.tiny + self.beside
         self.rays = np.ascontiguousarray(rays, dtype=dtype)
         self.factor = np.ascontiguousarray(factor, dtype=dtype)
 
@@ -354,8 +375,31 @@ def _fits_range(rays: np.ndarray) -> bool:
     return bool(np.all((sizes < _SAFE) & (sizes > 1.0 / _SAFE)))
 
 
-def _sum(parts: np.ndarray) -> tuple[float, float]:
-    """Sum the blocks' parts, correctly rounded, so that their order cannot matter."""
-    terms = parts.ravel().tolist()
+def _flat(score: Score) -> Any:
+    """A flat view where there is one, else what is read in ranges."""
+    if isinstance(score, Pieces):
+        return score
+    return score.reshape(-1) if score.flags.c_contiguous else ArrayPieces((score,))
+
+
+def _copy(flat: Any, start: int, out: np.ndarray) -> None:
+    if isinstance(flat, ArrayPieces):
+        flat.fill(out, start)
+    else:
+        out[:] = flat[start : start + len(out)]
+
+
+def correctly_rounded(parts: np.ndarray) -> tuple[float, float]:
+    """Sum of shape (n,) as a double-double, rounded correctly: the parts' order cannot matter."""
+    terms = parts.tolist()
     total = math.fsum(terms)
     return total, math.fsum([*terms, -total])
+
+
+def make_store(scores: Sequence[Score], threads: int = 1) -> Store:
+    """Make the store for some scores: arrays' own, unless they bring another."""
+    for score in scores:
+        own = score.own_store(scores, threads) if isinstance(score, Pieces) else None
+        if own is not None:
+            return own
+    return ArrayStore(scores, threads)
