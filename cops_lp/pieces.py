@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 if TYPE_CHECKING:
     from .engine.stores import Store
 
-__all__ = ["ArrayPieces", "Pieces", "Score", "flat_range"]
+__all__ = ["ArrayPieces", "Pieces", "Score", "common_dtype", "fits_single", "flat_range"]
 
 
 class Pieces(ABC):
@@ -122,7 +123,7 @@ class Pieces(ABC):
         ends = np.searchsorted(index, self.starts)
         return [
             (i, index[first:last] - self.starts[i], order[first:last])
-            for i, (first, last) in enumerate(zip(ends[:-1], ends[1:], strict=True))
+            for i, (first, last) in enumerate(pairwise(ends))
             if last > first
         ]
 
@@ -140,7 +141,7 @@ class ArrayPieces(Pieces):
         self._arrays = [
             array.reshape(-1) if array.flags.c_contiguous else array for array in arrays
         ]
-        self._dtype = np.result_type(*{array.dtype for array in arrays})
+        self._dtype = common_dtype([array.dtype for array in arrays])
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -183,6 +184,18 @@ class ArrayPieces(Pieces):
             self._arrays[i], start, stop, lambda array: array.flags.c_contiguous, np.concatenate
         )
         return found
+
+
+def fits_single(dtype: np.dtype[Any]) -> bool:
+    """Whether float32 holds every number of a dtype exactly."""
+    return dtype.itemsize <= (2 if dtype.kind in "iub" else 4)
+
+
+def common_dtype(dtypes: Sequence[np.dtype[Any]]) -> np.dtype[Any]:
+    """The dtype itself where there is one, else float32 or float64, as they need."""
+    if all(dtype == dtypes[0] for dtype in dtypes):
+        return dtypes[0]
+    return np.dtype(np.float32 if all(map(fits_single, dtypes)) else np.float64)
 
 
 def flat_range(

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 
 from ..kernels.screening import BLOCK, LANES, MASS, TILE, screen
-from ..pieces import ArrayPieces, Pieces, Score
+from ..pieces import ArrayPieces, Pieces, Score, fits_single
 from .masses import Masses
 from .region import MARGIN, Ellipsoid, Region
 from .threads import Beside, map_parts
@@ -119,7 +119,7 @@ class ArrayStore:
         self._threads = threads
         self._filling: Beside | None = None
         # Open weights are copied: in single precision where that holds every score exactly.
-        single = all(_fits_single(score.dtype) for score in scores)
+        single = all(fits_single(score.dtype) for score in scores)
         self._dtype = np.dtype(np.float32 if single else np.float64)
         self._flat: list[Any] = [_flat(score) for score in scores]
 
@@ -200,9 +200,9 @@ class ArrayStore:
         return Screened(
             kept=kept,
             sums=np.array(
-                [correctly_rounded(sums[:, :2, j].ravel()) for j in range(1 + self.controls)]
+                [correctly_rounded(sums[:, :3, j].ravel()) for j in range(1 + self.controls)]
             ),
-            magnitudes=sums[:, 2].sum(axis=0),
+            magnitudes=sums[:, 3].sum(axis=0),
             index=index,
             scores=scores,
             masses=Masses(equal.astype(np.float64), parts.sum(axis=0)),
@@ -246,7 +246,7 @@ class ArrayStore:
         mask: np.ndarray | None,
     ) -> _Chunk:
         states = room.state[: stop - start] if mask is None else mask.view(np.uint8)[start:stop]
-        sums = np.empty((-(-(stop - start) // BLOCK), 3, 1 + self.controls))
+        sums = np.empty((-(-(stop - start) // BLOCK), 4, 1 + self.controls))
         counts = np.zeros(masses.shape[1], np.int64)
         kept = found = 0
         begin = start
@@ -311,7 +311,7 @@ class _Room:
         self.index = np.empty(n + 1, np.int32)
         self.state = np.empty(n if states else 0, np.uint8)
         self.work = np.empty((4, TILE + _PAD), region.dtype)
-        self.lanes = np.zeros((rows, 3, LANES))
+        self.lanes = np.zeros((rows, 4, LANES))
 
 
 class Prepared:
@@ -364,10 +364,6 @@ class _Chunk:
     index: np.ndarray
     scores: np.ndarray
     counts: np.ndarray
-
-
-def _fits_single(dtype: np.dtype) -> bool:
-    return dtype.itemsize <= (2 if dtype.kind in "iub" else 4)
 
 
 def _fits_range(rays: np.ndarray) -> bool:

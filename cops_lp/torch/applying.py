@@ -27,7 +27,7 @@ class _FromMask(prune.CustomFromMask):
     _pruned: torch.Tensor
 
     def apply_mask(self, module: nn.Module) -> torch.Tensor:
-        pruned: torch.Tensor = super().apply_mask(module)
+        pruned: torch.Tensor = super().apply_mask(module)  # type: ignore[no-untyped-call]
         self._pruned = pruned
         return pruned
 
@@ -94,10 +94,10 @@ def apply_masks(model: nn.Module, masks: Mapping[str, torch.Tensor]) -> None:
             raise ProblemError(
                 f"masks: {name!r} is the same parameter as another one with another mask"
             )
-    for place in places.values():
-        mask_of = chosen.get(id(_parameter(place)))
-        if mask_of is not None:
-            _mask(place, mask_of)
+    for place in dict.fromkeys(places.values()):
+        own = chosen.get(id(_parameter(place)))
+        if own is not None:
+            _mask(place, own)
 
 
 def remove_masks(model: nn.Module, names: Iterable[str] | None = None) -> None:
@@ -133,9 +133,9 @@ def remove_masks(model: nn.Module, names: Iterable[str] | None = None) -> None:
         if name not in pruned:
             raise ProblemError(f"names: {name!r} is no pruned parameter of {type(model).__name__}")
     parameters = {id(_parameter(pruned[name])) for name in wanted}
-    for place in pruned.values():
+    for place in dict.fromkeys(pruned.values()):
         if id(_parameter(place)) in parameters:
-            prune.remove(*place)
+            prune.remove(*place)  # type: ignore[no-untyped-call]
 
 
 def _places(model: nn.Module) -> dict[str, Place]:
@@ -188,4 +188,5 @@ def _mask(place: Place, mask: torch.Tensor) -> None:
         del module._buffers[f"{name}_mask"]
         delattr(module, name)
         module.register_parameter(name, original)
-    _FromMask.apply(module, name, mask=mask.to(_parameter(place).device))
+    on_device = mask.to(_parameter(place).device)
+    _FromMask.apply(module, name, mask=on_device)  # type: ignore[no-untyped-call]

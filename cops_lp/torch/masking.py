@@ -221,10 +221,8 @@ def _scores(named: dict[str, Tensors], first: Tensors) -> dict[str, Pieces]:
 def _pruning(target: Tensors, solution: Solution) -> Pruning:
     """Cut the flat mask, count, and warn of what is emptied."""
     device = next(iter(target.values())).device
-    if isinstance(solution.mask, TensorMask):
-        flat = solution.mask.tensor
-    else:
-        flat = torch.from_numpy(solution.mask).to(device)
+    mask: Any = solution.mask
+    flat = mask.tensor if isinstance(mask, TensorMask) else torch.from_numpy(mask).to(device)
     found, start = {}, 0
     for name, tensor in target.items():
         stop = start + tensor.numel()

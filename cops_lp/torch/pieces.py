@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from cops_lp.errors import ProblemError
-from cops_lp.pieces import Pieces, Score, flat_range
+from cops_lp.pieces import Pieces, Score, common_dtype, flat_range
 
 if TYPE_CHECKING:
     from .store import TorchStore
 
 __all__ = ["TensorPieces"]
 
-_NUMPY = {
+_NUMPY: dict[torch.dtype, np.dtype[Any]] = {
     torch.float16: np.dtype(np.float16),
     torch.bfloat16: np.dtype(np.float32),  # which holds it exactly
     torch.float32: np.dtype(np.float32),
@@ -36,7 +37,7 @@ class TensorPieces(Pieces):
         self._tensors = [
             tensor.reshape(-1) if tensor.is_contiguous() else tensor for tensor in tensors
         ]
-        self._dtype = np.result_type(*{_NUMPY[tensor.dtype] for tensor in tensors})
+        self._dtype = common_dtype([_NUMPY[tensor.dtype] for tensor in tensors])
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -69,7 +70,7 @@ class TensorPieces(Pieces):
         ends = np.searchsorted(index, self.starts)
         own = torch.from_numpy(np.ascontiguousarray(index)).to(self.device)
         parts = []
-        for i, (first, last) in enumerate(zip(ends[:-1], ends[1:], strict=True)):
+        for i, (first, last) in enumerate(pairwise(ends)):
             if last > first:
                 inside, tensor = own[first:last] - self.starts[i], self._tensors[i]
                 flat = inside if tensor.ndim == 1 else torch.unravel_index(inside, tensor.shape)

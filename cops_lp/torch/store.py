@@ -13,6 +13,7 @@ from cops_lp.engine.masses import Masses
 from cops_lp.engine.region import Region
 from cops_lp.engine.stores import ArrayStore, Prepared, Screened, correctly_rounded
 from cops_lp.kernels.screening import MASS
+from cops_lp.pieces import fits_single
 
 from .pieces import TensorPieces
 from .sieve import Sieve
@@ -109,7 +110,7 @@ class TorchStore:
         self._scores = scores
         self._threads = threads
         self._rows: Sequence[Row] = scores
-        single = all(score.dtype.itemsize <= 4 for score in scores)
+        single = all(fits_single(score.dtype) for score in scores)
         self._dtype = np.dtype(np.float32 if single else np.float64)
 
     def control_store(self, j: int) -> TorchStore:
@@ -193,7 +194,7 @@ class TorchStore:
             ),
             magnitudes=np.array([size for _, size in totals]) + near.magnitudes,
             index=index[near.opened],
-            scores=values[:, near.opened].astype(self._dtype),
+            scores=np.ascontiguousarray(values[:, near.opened], dtype=self._dtype),
             masses=Masses(equal.astype(np.float64), parts.sum(axis=0)),
             parts=parts,
             starts=np.array([start for start, _ in blocks]),
