@@ -78,7 +78,7 @@ def __getattr__(name: str) -> Any:
         value = getattr(import_module(f".{_PUBLIC[name]}", __name__), name)
         globals()[name] = value
         return value
-    if name in ("reference",):  # subpackages that users reach as attributes
+    if name in ("reference", "torch"):  # subpackages that users reach as attributes
         return import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

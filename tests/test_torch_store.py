@@ -1,8 +1,9 @@
-"""The device's store, forced onto CPU tensors: the same bits as from arrays, and little leaves it."""
+"""The device's store, forced onto CPU tensors: the bits of arrays, and little leaves it."""
 
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import pytest
 import cops_lp
 from cops_lp import Status
 from cops_lp.engine import driver, guess, masses
-from cops_lp.engine.region import Cone, Ellipsoid
+from cops_lp.engine.region import Cone
 from cops_lp.engine.stores import ArrayStore
 
 from .checks import assert_certified
@@ -36,7 +37,7 @@ def on_device(array, pieces=3):
     """An array's entries in several tensors."""
     flat = np.array(array).reshape(-1)
     cuts = np.linspace(0, len(flat), pieces + 1).astype(int)
-    parts = [torch.from_numpy(flat[a:b]) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    parts = [torch.from_numpy(flat[a:b]) for a, b in pairwise(cuts)]
     return TensorPieces([part for part in parts if len(part)])
 
 
