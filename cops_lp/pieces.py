@@ -5,6 +5,7 @@ Nothing is concatenated: whoever reads them asks for a range or for some entries
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
@@ -16,7 +17,15 @@ import numpy as np
 if TYPE_CHECKING:
     from .engine.stores import Store
 
-__all__ = ["ArrayPieces", "Pieces", "Score", "common_dtype", "fits_single", "flat_range"]
+__all__ = [
+    "ArrayPieces",
+    "Pieces",
+    "Score",
+    "address_of",
+    "common_dtype",
+    "fits_single",
+    "flat_range",
+]
 
 
 class Pieces(ABC):
@@ -46,7 +55,7 @@ class Pieces(ABC):
         self.labels = None if labels is None else tuple(labels)
         self.starts = [0]
         for shape in self.shapes:
-            self.starts.append(self.starts[-1] + int(np.prod(shape, dtype=np.int64)))
+            self.starts.append(self.starts[-1] + math.prod(shape))
         self.size = self.starts[-1]
 
     @property
@@ -114,18 +123,10 @@ class Pieces(ABC):
             start, i = max(start, end), i + 1
         return found
 
-    def groups(self, index: np.ndarray) -> list[tuple[int, np.ndarray, np.ndarray]]:
-        """(piece, indices of its own, where in `index` they are), for ascending pieces."""
-        order = np.arange(len(index))
-        if np.any(index[1:] < index[:-1]):
-            order = np.argsort(index, kind="stable")
-            index = index[order]
-        ends = np.searchsorted(index, self.starts)
-        return [
-            (i, index[first:last] - self.starts[i], order[first:last])
-            for i, (first, last) in enumerate(pairwise(ends))
-            if last > first
-        ]
+    def groups(self, index: np.ndarray) -> list[tuple[int, int, int]]:
+        """(piece, first, last): index[first:last], ascending, are in that piece."""
+        ends = np.searchsorted(index, self.starts).tolist()
+        return [(i, a, b) for i, (a, b) in enumerate(pairwise(ends)) if b > a]
 
 
 Score: TypeAlias = np.ndarray | Pieces
@@ -141,17 +142,20 @@ class ArrayPieces(Pieces):
         self._arrays = [
             array.reshape(-1) if array.flags.c_contiguous else array for array in arrays
         ]
-        self._dtype = common_dtype([array.dtype for array in arrays])
+        self._dtypes = [array.dtype for array in arrays]
+        self._dtype = common_dtype(self._dtypes)
+        self._addresses = [address_of(array, array.dtype) for array in self._arrays]
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """See :attr:`Pieces.dtype`."""
         return self._dtype
 
-    def lying(self, index: int) -> tuple[np.ndarray, int]:
-        """The array that entry `index` is in, flat unless it is strided, and where it begins."""
+    def lying(self, index: int, dtype: np.dtype[Any]) -> tuple[int, int, int]:
+        """(address, first, last) of the piece that entry `index` is in, as :func:`address_of`."""
         i = self.piece(index)
-        return self._arrays[i], self.starts[i]
+        address = self._addresses[i] if self._dtypes[i] == dtype else 0
+        return address, self.starts[i], self.starts[i + 1]
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """See :meth:`Pieces.read`."""
@@ -172,11 +176,15 @@ class ArrayPieces(Pieces):
 
     def gather(self, index: np.ndarray) -> np.ndarray:
         """See :meth:`Pieces.gather`."""
+        if np.any(index[1:] < index[:-1]):
+            order = np.argsort(index, kind="stable")
+            found = np.empty(len(index), self._dtype)
+            found[order] = self.gather(index[order])
+            return found
         out = np.empty(len(index), self._dtype)
-        for i, own, where in self.groups(index):
-            array = self._arrays[i]
-            flat = own if array.ndim == 1 else np.unravel_index(own, array.shape)
-            out[where] = array[flat]
+        for i, first, last in self.groups(index):
+            array, own = self._arrays[i], index[first:last] - self.starts[i]
+            out[first:last] = array[own if array.ndim == 1 else np.unravel_index(own, array.shape)]
         return out
 
     def _range(self, i: int, start: int, stop: int) -> np.ndarray:
@@ -184,6 +192,14 @@ class ArrayPieces(Pieces):
             self._arrays[i], start, stop, lambda array: array.flags.c_contiguous, np.concatenate
         )
         return found
+
+
+def address_of(array: np.ndarray, dtype: np.dtype[Any]) -> int:
+    """Where compiled code can read an array of that dtype one entry after the other; else 0."""
+    flags = array.flags
+    sound = array.dtype == dtype and dtype.isnative and flags.aligned and flags.c_contiguous
+    address: int = array.__array_interface__["data"][0] if sound and array.ndim == 1 else 0
+    return address
 
 
 def fits_single(dtype: np.dtype[Any]) -> bool:

@@ -332,9 +332,9 @@ def test_files_that_are_no_masks(tmp_path):
 def test_tensors_are_viewed_not_copied():
     for dtype in DTYPES:
         tensor = torch.ones(4, 5, dtype=dtype)
-        array, _ = ct.flat_score({"a": tensor}).lying(0)
-        assert array.ctypes.data == tensor.data_ptr()
-        assert array.dtype.itemsize == tensor.element_size()
+        score = ct.flat_score({"a": tensor})
+        assert score.lying(7, score.dtype) == (tensor.data_ptr(), 0, 20)
+        assert score.dtype.itemsize == tensor.element_size()
     shapes = {f"{i}": (500, 1000) for i in range(6)}
     target, control = tensors(16, torch.float64, shapes), tensors(17, torch.float64, shapes)
     ct.masks(target, control, keep=0.1, retain=0.6, threads=1)

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 
 from ..kernels.screening import BLOCK, LANES, MASS, TILE, screen
-from ..pieces import ArrayPieces, Pieces, Score, fits_single
+from ..pieces import ArrayPieces, Pieces, Score, address_of, fits_single
 from .masses import Masses
 from .region import MARGIN, Ellipsoid, Region
 from .threads import Beside, map_parts
@@ -20,6 +20,7 @@ __all__ = ["ArrayStore", "Mask", "Prepared", "Screened", "Store", "correctly_rou
 _PAD = 272  # keeps rows from starting at the same place of a page, where they share cache sets
 _MOST = 8  # blocks handed to a thread at once: fewer, and threads wait for one another
 _FILL = 1 << 23  # weights from which the pages of a mask are made beside the sampling
+_SHORT = 4 * TILE  # weights that are worth a call of a kernel
 _SAFE = 1e25  # entries within this of 1 can be multiplied in single precision
 
 Mask: TypeAlias = Any
@@ -171,7 +172,8 @@ class ArrayStore:
         step = BLOCK * min(max(self.size // (2 * self._threads * BLOCK), 1), _MOST)
         starts = range(0, self.size, step)
         workers = min(self._threads, len(starts))
-        in_place = self._in_place(0, prepared.dtype)[0] >= self.size
+        end, addresses = self._stretch(0, prepared.dtype)
+        in_place = end == self.size and len(addresses) > 0
         rooms = [
             _Room(1 + self.controls, min(step, self.size), prepared, mask is None, not in_place)
             for _ in range(workers)
@@ -246,60 +248,70 @@ class ArrayStore:
         mask: np.ndarray | None,
     ) -> _Chunk:
         states = room.state[: stop - start] if mask is None else mask.view(np.uint8)[start:stop]
-        sums = np.empty((-(-(stop - start) // BLOCK), 4, 1 + self.controls))
+        sums = []
         counts = np.zeros(masses.shape[1], np.int64)
         kept = found = 0
         begin = start
         while begin < stop:
-            end, addresses = self._in_place(begin, region.dtype)
-            if end < stop:  # whole blocks only: which weights are summed together never changes
-                end -= (end - start) % BLOCK
-            if end > begin:
-                end = min(end, stop)
-            else:
-                end = min(begin + BLOCK, stop)
+            end, addresses = self._run(begin, start, stop, region.dtype)
+            if not addresses:
                 assert room.rows is not None
                 for row, flat in zip(room.rows, self._flat, strict=True):
                     _copy(flat, begin, row[: end - begin])
-                addresses = [row.ctypes.data for row in room.rows]
+                    addresses.append(row.ctypes.data)
             first, last = begin - start, end - start
+            parts = np.empty((-(-(end - begin) // BLOCK), 4, 1 + self.controls))
             more, found = screen(
                 np.array(addresses), 0, first, found,
                 region.rays, region.factor, region.reach, region.tiny, region.huge,
                 region.single, masses, room.work, room.lanes,
-                states[first:last], sums[first // BLOCK : -(-last // BLOCK)],
-                room.index, room.opened, counts,
+                states[first:last], parts, room.index, room.opened, counts,
             )  # fmt: skip
+            sums.append(parts)
             kept += more
             begin = end
         return _Chunk(
             start,
             kept,
-            sums,
+            np.concatenate(sums),
             room.index[:found].copy(),
             room.opened[:, :found].astype(self._dtype),
             counts,
         )
 
-    def _in_place(self, begin: int, dtype: np.dtype) -> tuple[int, list[int]]:
-        """Up to where a kernel can read all scores by their addresses, and those of `begin`."""
+    def _run(self, begin: int, start: int, stop: int, dtype: np.dtype) -> tuple[int, list[int]]:
+        """Up to where to screen at once, and where `begin` is; nowhere where it must be copied.
+
+        Whole tiles from `start` on. Pieces too short for a call of their own are copied together.
+        """
+        end, addresses = self._stretch(begin, dtype)
+        if end >= stop and addresses:
+            return stop, addresses
+        whole = end - (end - start) % TILE
+        if whole - begin >= _SHORT and addresses:
+            return whole, addresses
+        last = min(begin + BLOCK, stop)
+        while end < last:
+            end += -(end - start) % TILE
+            after, addresses = self._stretch(end, dtype) if end < last else (last, [])
+            if addresses and min(after, stop) - end >= _SHORT:
+                break
+            end = max(after, end + 1)
+        return min(end, last), []
+
+    def _stretch(self, begin: int, dtype: np.dtype) -> tuple[int, list[int]]:
+        """Up to where no score goes on elsewhere, and where `begin` is if a kernel can read it."""
         end, addresses = self.size, []
         for flat in self._flat:
-            first = 0
+            address, first, last = 0, 0, self.size
             if isinstance(flat, ArrayPieces):
-                flat, first = flat.lying(begin)
-            if not (
-                isinstance(flat, np.ndarray)
-                and flat.ndim == 1
-                and flat.dtype == dtype
-                and flat.dtype.isnative
-                and flat.flags.aligned
-                and flat.flags.c_contiguous
-            ):
-                return begin, []
-            end = min(end, first + flat.size)
-            addresses.append(flat.ctypes.data + (begin - first) * dtype.itemsize)
-        return end, addresses
+                address, first, last = flat.lying(begin, dtype)
+            elif isinstance(flat, np.ndarray):
+                address = address_of(flat, dtype)
+            end = min(end, last)
+            if address:
+                addresses.append(address + (begin - first) * dtype.itemsize)
+        return end, addresses if len(addresses) == len(self._flat) else []
 
 
 class _Room:

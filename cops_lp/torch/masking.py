@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 import cops_lp
@@ -228,11 +229,14 @@ def _pruning(target: Tensors, solution: Solution) -> Pruning:
         stop = start + tensor.numel()
         found[name] = flat[start:stop].view(tensor.shape)
         start = stop
-    counts = torch.stack([mask.count_nonzero() for mask in found.values()]).tolist()
+    if device.type == "cpu":  # many small layers: NumPy's calls are shorter
+        counts = [int(np.count_nonzero(each.numpy())) for each in found.values()]
+    else:
+        counts = torch.stack([each.count_nonzero() for each in found.values()]).tolist()
     report = Report(
         tuple(
-            Layer(name, mask.numel(), count)
-            for (name, mask), count in zip(found.items(), counts, strict=True)
+            Layer(name, each.numel(), kept)
+            for (name, each), kept in zip(found.items(), counts, strict=True)
         )
     )
     if report.emptied and solution.keep and solution.status is Status.OPTIMAL:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,14 +66,12 @@ class TensorPieces(Pieces):
 
     def take(self, index: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
         """Entries at ascending flat indices, on the device."""
-        ends = np.searchsorted(index, self.starts)
         own = torch.from_numpy(np.ascontiguousarray(index)).to(self.device)
         parts = []
-        for i, (first, last) in enumerate(pairwise(ends)):
-            if last > first:
-                inside, tensor = own[first:last] - self.starts[i], self._tensors[i]
-                flat = inside if tensor.ndim == 1 else torch.unravel_index(inside, tensor.shape)
-                parts.append(tensor[flat].to(dtype))
+        for i, first, last in self.groups(index):
+            inside, tensor = own[first:last] - self.starts[i], self._tensors[i]
+            flat = inside if tensor.ndim == 1 else torch.unravel_index(inside, tensor.shape)
+            parts.append(tensor[flat].to(dtype))
         return torch.cat(parts) if parts else torch.empty(0, dtype=dtype, device=self.device)
 
     def read(self, start: int, stop: int) -> np.ndarray:
