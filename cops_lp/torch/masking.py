@@ -104,9 +104,9 @@ def masks(
     >>> import torch
     >>> magnitude = {"a": torch.tensor([5.0, 4.0, 3.0]), "b": torch.tensor([2.0, 1.0])}
     >>> size = {"a": torch.tensor([1.0, 2.0, 3.0]), "b": torch.tensor([4.0, 5.0])}
-    >>> found = masks(magnitude, {"size": size}, keep=2, retain=0.6)
+    >>> found = masks(magnitude, {"size": size}, keep=2, retain=0.75)
     >>> {name: mask.tolist() for name, mask in found.masks.items()}
-    {'a': [True, False, False], 'b': [False, True]}
+    {'a': [False, False, True], 'b': [True, False]}
     >>> print(found.report)
     layer  weights  kept  density
     -----------------------------
