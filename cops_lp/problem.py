@@ -53,7 +53,8 @@ class Problem:
     target : array_like, any shape, d entries
         The score c to maximize. float16, bfloat16 (ml_dtypes), float32, float64, integer or
         bool; read-only, strided and memory-mapped arrays are read in place. Integers beyond
-        2^53 are rounded to float64.
+        2^53 are rounded to float64. Or scores in several places taken as one, as
+        `cops_lp.torch.flat_score` makes them.
     controls : array_like, sequence of array_like, or mapping of str to array_like
         The K control scores A, each in target's shape; a mapping's keys name them, otherwise
         they are "control" or "control 1", "control 2", …

@@ -51,7 +51,8 @@ class Solution:
         What was solved; its arrays are the user's own.
     status : Status
     mask : ndarray of bool, the target's shape
-        The weights to keep, exactly `keep` of them. All False when there is no answer.
+        The weights to keep, exactly `keep` of them. All False when there is no answer. Of
+        tensors on another device it lies there and is read by ``numpy.asarray``.
     keep : int
         k.
     multipliers : ndarray of float64, shape (K,), ≥ 0

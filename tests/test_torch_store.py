@@ -30,7 +30,7 @@ from cops_lp.torch.sums import ExactSum  # noqa: E402
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(stores, "_BLOCK", 10_000)
+    monkeypatch.setattr(stores, "_block", lambda size: 10_000)
 
 
 def on_device(array, pieces=3):
@@ -66,7 +66,7 @@ def both(target, controls, **how):
 @pytest.fixture(params=["sample", "whole"])
 def tiny_samples(request, monkeypatch):
     """Guess from 40 weights on, so that small instances take the large ones' way."""
-    monkeypatch.setattr(stores, "_BLOCK", 512)
+    monkeypatch.setattr(stores, "_block", lambda size: 512)
     monkeypatch.setattr(driver, "_DIRECT", (40, 40, 40))
     monkeypatch.setattr(driver, "_SMALL", 0)
     monkeypatch.setattr(guess, "_FIRST", 32)
@@ -231,7 +231,7 @@ class Watch(TorchDispatchMode):
 
 def test_only_a_sample_and_open_weights_leave_the_device(monkeypatch):
     d, block = 1_000_000, 20_000
-    monkeypatch.setattr(stores, "_BLOCK", block)
+    monkeypatch.setattr(stores, "_block", lambda size: block)
     left = []
     real = torch.Tensor.cpu
 

@@ -21,7 +21,8 @@ from .sums import ExactSum
 
 __all__ = ["TensorMask", "TorchStore"]
 
-_BLOCK = 1 << 23  # weights screened at once: some 300 MB of temporary tensors for K = 1
+_BLOCKS = 16  # a pass takes: some operations and waits each, whatever their size
+_LEAST, _MOST = 1 << 20, 1 << 26  # weights in one of them, some 20 bytes of temporary tensors each
 
 
 class TensorMask:
@@ -156,28 +157,30 @@ class TorchStore:
         opened = _decided(equal, region, 1).opened.tolist()
         blocks = self._blocks()
         counts = torch.zeros((len(blocks), equal.shape[1]), dtype=torch.int64, device=self._device)
-        kept = torch.zeros((), dtype=torch.int64, device=self._device)
+        kept = 0
         sums = [ExactSum(self._device) for _ in self._rows]
         indices, scores = [], []
         for b, (start, stop) in enumerate(blocks):
             rows = [row.block(start, stop, dtype) for row in self._rows]
-            sure, doubtful = sieve(rows)
-            kept += sure.count_nonzero()
+            sure, left, values = sieve(rows)
+            count = int(sure.count_nonzero())
+            if count:
+                kept += count
+                few = sure.nonzero().squeeze(1) if 2 * count < stop - start else None
+                for total, row in zip(sums, rows, strict=True):
+                    total.add(torch.where(sure, row, 0.0) if few is None else row[few])
             if mask is not None:
-                mask.states[start:stop] = sure
+                mask.tensor[start:stop] = sure
             for j in opened:
-                own = doubtful.clone()
-                for row, value in zip(rows, equal[:, j].tolist(), strict=True):
+                own = torch.ones_like(left, dtype=torch.bool)
+                for row, value in zip(values, equal[:, j].tolist(), strict=True):
                     own &= row == value
                 counts[b, j] = own.count_nonzero()
-                doubtful &= ~own
                 if mask is not None:
-                    mask.states[start:stop].masked_fill_(own, MASS * (1 + j))
-            left = doubtful.nonzero().squeeze(1)
+                    mask.states[start + left[own]] = MASS * (1 + j)
+                left, values = left[~own], [row[~own] for row in values]
             indices.append(left + start)
-            scores.append(torch.stack([row[left] for row in rows]))
-            for total, row in zip(sums, rows, strict=True):
-                total.add(torch.where(sure, row, 0.0))
+            scores.append(torch.stack(values))
         index, values = torch.cat(indices).cpu().numpy(), torch.cat(scores, dim=1).cpu().numpy()
         near = _decided(values, region, self._threads)
         if mask is not None:
@@ -185,7 +188,7 @@ class TorchStore:
         totals = [total.parts() for total in sums]
         parts = counts.cpu().numpy()
         return Screened(
-            kept=int(kept) + len(near.kept),
+            kept=kept + len(near.kept),
             sums=np.array(
                 [
                     correctly_rounded(np.array([*sure, *own]))
@@ -226,8 +229,13 @@ class TorchStore:
         return [np.concatenate([np.empty(0, np.int64), *found]) for found in near]
 
     def _blocks(self) -> list[tuple[int, int]]:
-        starts = range(0, self.size, _BLOCK)
-        return [(start, min(start + _BLOCK, self.size)) for start in starts]
+        step = _block(self.size)
+        return [(start, min(start + step, self.size)) for start in range(0, self.size, step)]
+
+
+def _block(size: int) -> int:
+    """Weights that are screened at once."""
+    return min(max(-(-size // _BLOCKS), _LEAST), _MOST)
 
 
 class _Combined:
