@@ -277,6 +277,12 @@ def test_sums_near_the_end_of_the_range():
     assert ExactSum(torch.device("cpu")).parts() == ([], 0.0)
 
 
+@pytest.mark.parametrize("target", [np.full(50_000, 1e308), np.linspace(0.0, 1.7e308, 50_000)])
+def test_sums_beyond_float64_are_an_error(target):
+    with pytest.raises(cops_lp.SolverError, match="fails its own checks"):
+        cops_lp.solve(on_device(target), keep=0.5)
+
+
 def test_a_mask_on_a_device_reads_as_an_array():
     mask = TensorMask(torch.zeros(6, dtype=torch.bool))
     assert not mask.any()

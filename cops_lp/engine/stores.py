@@ -398,10 +398,16 @@ def _copy(flat: Any, start: int, out: np.ndarray) -> None:
 
 
 def correctly_rounded(parts: np.ndarray) -> tuple[float, float]:
-    """Sum of shape (n,) as a double-double, rounded correctly: the parts' order cannot matter."""
+    """Sum of shape (n,) as a double-double, rounded correctly: the parts' order cannot matter.
+
+    NaN where it is beyond float64, which the caller's checks refuse.
+    """
     terms = parts.tolist()
-    total = math.fsum(terms)
-    return total, math.fsum([*terms, -total])
+    try:
+        total = math.fsum(terms)
+        return total, math.fsum([*terms, -total])
+    except (OverflowError, ValueError):
+        return math.nan, math.nan
 
 
 def make_store(scores: Sequence[Score], threads: int = 1) -> Store:

@@ -96,8 +96,8 @@ def masks(
     -----
     As :func:`cops_lp.solve`: on the CPU the same kernels on the tensors' memory, about 1.5 bytes
     per weight. On a GPU the scores are screened there in blocks, and only a sample and the
-    weights near the threshold leave it; 1 byte per weight for the masks, about as much for a block. Masks
-    and multipliers are the same bits either way, as far as sums of float64 scores agree.
+    weights near the threshold leave it; 1 byte per weight for the masks, about as much for a
+    block. Masks and multipliers are the same bits either way (docs/torch.md).
 
     Examples
     --------

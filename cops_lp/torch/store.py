@@ -181,8 +181,8 @@ class TorchStore:
                 left, values = left[~own], [row[~own] for row in values]
             indices.append(left + start)
             scores.append(torch.stack(values))
-        index, values = torch.cat(indices).cpu().numpy(), torch.cat(scores, dim=1).cpu().numpy()
-        near = _decided(values, region, self._threads)
+        index, near_scores = (torch.cat(each, dim=-1).cpu().numpy() for each in (indices, scores))
+        near = _decided(near_scores, region, self._threads)
         if mask is not None:
             mask[index[near.kept]] = np.True_
         totals = [total.parts() for total in sums]
@@ -197,7 +197,7 @@ class TorchStore:
             ),
             magnitudes=np.array([size for _, size in totals]) + near.magnitudes,
             index=index[near.opened],
-            scores=np.ascontiguousarray(values[:, near.opened], dtype=self._dtype),
+            scores=np.ascontiguousarray(near_scores[:, near.opened], dtype=self._dtype),
             masses=Masses(equal.astype(np.float64), parts.sum(axis=0)),
             parts=parts,
             starts=np.array([start for start, _ in blocks]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 
 __all__ = ["ExactSum"]
@@ -53,12 +54,10 @@ class ExactSum:
             self._tiles.clear()
         if not self._parts:
             return [], 0.0
-        values = torch.stack([part for part, _ in self._parts]).tolist()
-        exponents = [exponent for _, exponent in self._parts]
-        scaled = [
-            math.ldexp(value, exponent) for value, exponent in zip(values, exponents, strict=True)
-        ]
-        return scaled, float(self._sizes)
+        values = torch.stack([part for part, _ in self._parts]).cpu().numpy()
+        with np.errstate(over="ignore"):  # an infinity fails the caller's checks
+            scaled = np.ldexp(values, [exponent for _, exponent in self._parts])
+        return scaled.tolist(), float(self._sizes)
 
     def _split(self, values: torch.Tensor) -> None:
         """Take off what a grid holds, until nothing is left."""
