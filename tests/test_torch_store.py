@@ -251,7 +251,7 @@ def test_only_a_sample_and_open_weights_leave_the_device(monkeypatch):
     assert d <= watch.largest <= d + 8 * block
 
 
-@pytest.mark.parametrize("spread", [0, 18, 30, 60, 120])
+@pytest.mark.parametrize("spread", [0, 18, 22, 24, 26, 30, 60, 120])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_sums_are_exact_whatever_the_range(spread, dtype):
     rng = np.random.default_rng(22)

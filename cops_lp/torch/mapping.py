@@ -14,7 +14,7 @@ from cops_lp.pieces import ArrayPieces, Pieces
 
 from .pieces import TensorPieces
 
-__all__ = ["Tensors", "check_alike", "check_tensors", "flat_score"]
+__all__ = ["Tensors", "as_pieces", "check_alike", "check_tensors", "flat_score"]
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -65,7 +65,7 @@ def flat_score(tensors: Tensors) -> Pieces:
 
 
 def as_pieces(tensors: Tensors) -> Pieces:
-    """The same of tensors that are checked."""
+    """:func:`flat_score` of tensors that are checked."""
     labels, values = tuple(tensors), [tensor.detach() for tensor in tensors.values()]
     if values[0].device.type in VIEWED:
         return ArrayPieces([_viewed(value) for value in values], labels)
