@@ -12,9 +12,10 @@ import numpy as np
 
 from .balanced import Balance
 from .engine.driver import best_sum
-from .engine.stores import ArrayStore
+from .engine.stores import make_store
 from .engine.threads import thread_count
 from .errors import ProblemError, SolverError
+from .pieces import Score
 from .problem import ARRAY_CHANGED, Keep, Problem, _as_scores, _check_finite
 from .solution import Solution, Status
 
@@ -103,14 +104,14 @@ class _Newton:
     def __init__(
         self,
         names: tuple[str, ...],
-        arrays: list[np.ndarray],
+        arrays: list[Score],
         keep: Keep,
         best: np.ndarray,
         threads: int,
     ) -> None:
         self._names, self._arrays, self._best, self._threads = names, arrays, best, threads
         self._keep = Problem(arrays[0], keep=keep).keep
-        self._store = ArrayStore((arrays[0], *arrays), threads)
+        self._store = make_store((arrays[0], *arrays), threads)
         self.weights = np.full(len(arrays), 1.0 / len(arrays))
         self.bound, size = self._cut(self.weights)
         self._scale = max(1.0, size)  # of rounding; 1 where no score is negative
@@ -177,7 +178,7 @@ class _Newton:
         return found
 
 
-def _named_scores(scores: Any) -> tuple[tuple[str, ...], list[np.ndarray]]:
+def _named_scores(scores: Any) -> tuple[tuple[str, ...], list[Score]]:
     if isinstance(scores, Mapping):
         names, values = tuple(scores), list(scores.values())
         for name in names:
@@ -204,7 +205,7 @@ def _named_scores(scores: Any) -> tuple[tuple[str, ...], list[np.ndarray]]:
 
 
 def _positive_best(
-    names: tuple[str, ...], arrays: list[np.ndarray], keep: Keep, threads: int
+    names: tuple[str, ...], arrays: list[Score], keep: Keep, threads: int
 ) -> np.ndarray:
     """Best of each score, or an error that names the one at fault."""
     best = np.empty(len(arrays))

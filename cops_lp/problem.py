@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex, TypeAlias
 import numpy as np
 
 from .errors import ProblemError, SolverError
+from .pieces import Pieces, Score
 
 if TYPE_CHECKING:
     from .solution import Solution
@@ -52,7 +53,8 @@ class Problem:
     target : array_like, any shape, d entries
         The score c to maximize. float16, bfloat16 (ml_dtypes), float32, float64, integer or
         bool; read-only, strided and memory-mapped arrays are read in place. Integers beyond
-        2^53 are rounded to float64.
+        2^53 are rounded to float64. Or scores in several places taken as one, as
+        `cops_lp.torch.flat_score` makes them.
     controls : array_like, sequence of array_like, or mapping of str to array_like
         The K control scores A, each in target's shape; a mapping's keys name them, otherwise
         they are "control" or "control 1", "control 2", …
@@ -132,7 +134,7 @@ class Problem:
         return self.target.size
 
     @property
-    def scores(self) -> tuple[np.ndarray, ...]:
+    def scores(self) -> tuple[Score, ...]:
         """The target, then the controls, as given."""
         return (self.target, *self.controls)
 
@@ -287,10 +289,10 @@ class Problem:
         key = (j, self.keep)
         if key not in self._state:
             from .engine.driver import best_sum
-            from .engine.stores import ArrayStore
+            from .engine.stores import make_store
             from .engine.threads import thread_count
 
-            store = ArrayStore((self.scores[j],), thread_count(threads))
+            store = make_store((self.scores[j],), thread_count(threads))
             found = best_sum(store, self.keep)
             if found is None:
                 self.check_finite()
@@ -314,7 +316,17 @@ class _Attainable:
     magnitude: float  # sum of their absolute values, the scale of rounding errors
 
 
-def _as_scores(name: str, value: Any) -> np.ndarray:
+def _as_scores(name: str, value: Any) -> Score:
+    if isinstance(value, Pieces):
+        array: Score = value
+    else:
+        array = _as_array(name, value)
+    if array.size == 0:
+        raise ProblemError(f"{name} is empty (shape {array.shape}); wanted at least one weight")
+    return array
+
+
+def _as_array(name: str, value: Any) -> np.ndarray:
     if isinstance(value, np.ma.MaskedArray):
         raise ProblemError(f"{name} is a masked array; wanted a plain one (fill it first)")
     if (
@@ -334,14 +346,12 @@ def _as_scores(name: str, value: Any) -> np.ndarray:
             f"{name} has dtype {array.dtype}; wanted real numbers: float16, bfloat16, float32, "
             "float64, integer or bool"
         )
-    if array.size == 0:
-        raise ProblemError(f"{name} is empty (shape {array.shape}); wanted at least one weight")
     return array
 
 
 def _named_controls(
     controls: Controls, shape: tuple[int, ...]
-) -> tuple[tuple[str, ...], tuple[np.ndarray, ...]]:
+) -> tuple[tuple[str, ...], tuple[Score, ...]]:
     if controls is None:
         controls = ()
     if isinstance(controls, Mapping):
@@ -360,7 +370,10 @@ def _named_controls(
                 values = [controls]
         else:
             array = _as_scores("controls", controls)
-            values = [array] if array.shape == shape else list(array) if array.ndim else [array]
+            if array.shape == shape or array.ndim == 0 or isinstance(array, Pieces):
+                values = [array]
+            else:
+                values = list(array)
         if len(values) == 1:
             names = ["control"]
         else:
@@ -454,10 +467,10 @@ def _is_empty(value: Any) -> bool:
     return isinstance(value, (Sequence, Mapping, np.ndarray)) and len(value) == 0
 
 
-def _check_finite(label: str, score: np.ndarray) -> None:
+def _check_finite(label: str, score: Score) -> None:
     if score.dtype.kind in "iub":
         return
-    flat = score.flat
+    flat: Any = score if isinstance(score, Pieces) else score.flat
     nans = infinities = 0
     first = -1
     for start in range(0, score.size, _BLOCK):
@@ -470,7 +483,11 @@ def _check_finite(label: str, score: np.ndarray) -> None:
             nans += block_nans
             infinities += int(bad.sum()) - block_nans
     if first >= 0:
-        index = tuple(int(i) for i in np.unravel_index(first, score.shape))
+        if isinstance(score, Pieces):
+            place = score.place(first)
+        else:
+            index = tuple(int(i) for i in np.unravel_index(first, score.shape))
+            place = f"index {index[0] if len(index) == 1 else index}"
         what = " and ".join(
             f"{count} {word}"
             for count, word in (
@@ -479,5 +496,4 @@ def _check_finite(label: str, score: np.ndarray) -> None:
             )
             if count
         )
-        at = index[0] if len(index) == 1 else index
-        raise ProblemError(f"{label} holds {what}, the first at index {at}; wanted finite numbers")
+        raise ProblemError(f"{label} holds {what}, the first at {place}; wanted finite numbers")

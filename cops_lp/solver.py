@@ -11,7 +11,7 @@ import numpy as np
 from .assembly import unsolved_solution
 from .engine.driver import NotFiniteError, OutOfTimeError, Relaxation, solve_relaxation
 from .engine.nearest import nearest_weights
-from .engine.stores import ArrayStore
+from .engine.stores import Mask, Store, make_store
 from .engine.threads import thread_count
 from .errors import InfeasibleError, IntegerInfeasibleError, ProblemError, SolverError
 from .integral import prove_mask
@@ -114,7 +114,7 @@ def solve_problem(
     start = time.perf_counter()
     deadline = start + _seconds(time_limit)
     count = thread_count(threads)
-    store = ArrayStore(problem.scores, count)
+    store = make_store(problem.scores, count)
     problem.prepare(count)
     floors = problem.floors
     method = ("top-k", "two-score", "dual simplex")[min(len(problem.controls), 2)]
@@ -155,9 +155,9 @@ def solve_problem(
 
 def _finish(
     problem: Problem,
-    store: ArrayStore,
+    store: Store,
     found: Relaxation,
-    mask: np.ndarray,
+    mask: Mask,
     method: str,
     start: float,
     proof: tuple[float, int, bool] | None,

@@ -16,7 +16,15 @@ import numpy as np
 import pytest
 
 import cops_lp
-from cops_lp import InfeasibleError, MissingDependencyError, Problem, ProblemError, Status, certify
+from cops_lp import (
+    InfeasibleError,
+    MissingDependencyError,
+    Problem,
+    ProblemError,
+    SolverError,
+    Status,
+    certify,
+)
 from cops_lp.solution import Fractional
 
 from .checks import assert_certified
@@ -175,6 +183,20 @@ def test_sums_beyond_float64_are_refused_and_just_within_are_fine():
     with pytest.raises(ProblemError, match="sum to inf, beyond float64"):
         cops_lp.solve(target, control * 1e308, keep=5, retain=0.9)
     solved(target, control * 1e307, keep=5, retain=0.9)
+
+
+@pytest.mark.parametrize("kind", ["one mass", "apart", "both signs"])
+@pytest.mark.parametrize("K", [0, 1])
+def test_a_target_whose_sum_is_beyond_float64_is_an_error(kind, K):
+    rng = np.random.default_rng(0)
+    target = {
+        "one mass": np.full(100_000, 1e308),
+        "apart": 1.7e308 * rng.random(100_000),
+        "both signs": 1e308 * rng.uniform(-1.0, 1.0, 100_000),
+    }[kind]
+    how = {"floors": 1.0} if K else {}
+    with pytest.raises(SolverError, match="fails its own checks"):
+        cops_lp.solve(target, [rng.random(100_000)] * K, keep=0.5, **how)
 
 
 def test_a_floor_too_small_for_its_share_to_count():

@@ -15,12 +15,13 @@ __all__ = ["add", "of_fractions", "subtract"]
 
 
 def add(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """X + y."""
-    total = x[:, 0] + y[:, 0]
-    part = total - x[:, 0]
-    error = (x[:, 0] - (total - part)) + (y[:, 0] - part) + (x[:, 1] + y[:, 1])
-    high = total + error
-    return np.stack((high, error - (high - total)), axis=1)
+    """X + y; not finite where it is beyond float64's range."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = x[:, 0] + y[:, 0]
+        part = total - x[:, 0]
+        error = (x[:, 0] - (total - part)) + (y[:, 0] - part) + (x[:, 1] + y[:, 1])
+        high = total + error
+        return np.stack((high, error - (high - total)), axis=1)
 
 
 def subtract(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -29,9 +30,13 @@ def subtract(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def of_fractions(values: Iterable[Fraction]) -> np.ndarray:
-    """Nearest double-doubles of exact numbers within float64's range."""
+    """Nearest double-doubles of exact numbers; NaN beyond float64's range."""
     rows = []
     for value in values:
-        high = float(value)
-        rows.append((high, float(value - Fraction(high))))
+        try:
+            high = float(value)
+        except OverflowError:
+            rows.append((np.nan, np.nan))
+        else:
+            rows.append((high, float(value - Fraction(high))))
     return np.array(rows).reshape(-1, 2)

@@ -342,7 +342,8 @@ def _solve_open(
         copies = windows.copies(masses).astype(screened.scores.dtype)
         scores = np.hstack((screened.scores, copies))
         taken = windows.sums(masses.scores)
-        sizes = np.abs(masses.scores) @ windows.first
+        with np.errstate(over="ignore"):  # a sum beyond float64 fails the caller's checks
+            sizes = np.abs(masses.scores) @ windows.first
         found, kept = solve(
             scores, left, doubles.subtract(floors, taken[1:]), magnitudes + sizes[1:]
         )

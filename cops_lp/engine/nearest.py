@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .region import Ellipsoid
-from .stores import Store
+from .stores import Mask, Store
 
 __all__ = ["NEAREST", "Candidates", "nearest_weights", "weights_within"]
 
@@ -38,7 +38,7 @@ def nearest_weights(
     candidates: Candidates | None,
     multipliers: np.ndarray,
     threshold: float,
-    mask: np.ndarray,
+    mask: Mask,
     fractional: np.ndarray,
     count: int,
 ) -> tuple[np.ndarray, np.ndarray, int]:
@@ -76,7 +76,7 @@ def nearest_weights(
         index = candidates.index
         scores = candidates.scores
         distance = _distances(scores, multipliers, threshold)
-        kept = (mask if index is None else mask[index]).copy()
+        kept = np.array(mask[:] if index is None else mask[index])
         if index is None:
             kept[fractional] = False
         else:

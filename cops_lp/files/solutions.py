@@ -129,7 +129,7 @@ def _members_of(solution: Solution) -> dict[str, np.ndarray]:
         "shape": problem.shape,
         "names": problem.names,
         "attainable": attainable,
-        "mask_bits": np.packbits(solution.mask.reshape(-1)),
+        "mask_bits": np.packbits(np.asarray(solution.mask).reshape(-1)),
         "changed_indices": solution.changed.indices,
         "changed_values": solution.changed.values,
         "retain": problem.retain,

@@ -91,7 +91,7 @@ def _fault(question: Question, solution: Solution) -> str:
     problem = question.problem
     K = len(problem.controls)
     mask = solution.mask
-    if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.shape != problem.shape:
+    if getattr(mask, "dtype", None) != np.bool_ or mask.shape != problem.shape:
         return f"the mask is not a bool array of shape {problem.shape}"
     for name in ("multipliers", "multipliers_rest", "floors", "kept", "shortfall"):
         value = getattr(solution, name)

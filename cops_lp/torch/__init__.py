@@ -1,15 +1,25 @@
-"""From a :class:`torch.nn.Module` to pruning scores: ``pip install 'cops-lp[torch]'``.
+"""From scores of a network's tensors to masks, on the CPU and on a GPU.
 
-Importing this subpackage imports torch; ``import cops_lp`` does not.
+A thin adapter: it walks mappings of tensors in place and hands them to the package's one driver.
+``pip install 'cops-lp[torch]'`` brings torch; importing this subpackage does not import it.
 
-========  ==================================================================
-`scores`  pruning scores of a model: magnitude, SNIP, GraSP, SynFlow, ...
-========  ==================================================================
+====================================  ========================================================
+`masks`, `balance`                    masks from scores, as :func:`cops_lp.solve` and
+                                      :func:`cops_lp.balance` compute them
+`apply_masks`, `remove_masks`         through :mod:`torch.nn.utils.prune`
+`save_masks`, `load_masks`            as ``.safetensors`` files
+`flat_score`                          a mapping of tensors as the package's other functions
+                                      take it
+`scores`                              pruning scores of a model: magnitude, SNIP, GraSP, …
+====================================  ========================================================
 
-Raises
-------
-MissingDependencyError
-    On import, where torch is not installed.
+Examples
+--------
+>>> import torch, cops_lp.torch
+>>> magnitude = {"a": torch.tensor([[5.0, 1.0]]), "b": torch.tensor([4.0, 2.0, 3.0])}
+>>> found = cops_lp.torch.masks(magnitude, keep=3)
+>>> {name: mask.tolist() for name, mask in found.masks.items()}
+{'a': [[True, False]], 'b': [True, False, True]}
 """
 
 from __future__ import annotations
@@ -19,21 +29,58 @@ from typing import TYPE_CHECKING, Any
 
 from cops_lp.errors import MissingDependencyError
 
-try:
-    import torch as _torch  # noqa: F401
-except ImportError as error:
-    raise MissingDependencyError("torch", "torch", "by cops_lp.torch") from error
+# Public name -> module that defines it.
+_PUBLIC = {
+    "Layer": "report",
+    "LayerCollapseWarning": "report",
+    "Pruning": "masking",
+    "Report": "report",
+    "apply_masks": "applying",
+    "balance": "masking",
+    "flat_score": "mapping",
+    "load_masks": "files",
+    "masks": "masking",
+    "remove_masks": "applying",
+    "save_masks": "files",
+}
+_SUBPACKAGES = ("scores",)
+
+__all__ = [
+    "Layer",
+    "LayerCollapseWarning",
+    "Pruning",
+    "Report",
+    "apply_masks",
+    "balance",
+    "flat_score",
+    "load_masks",
+    "masks",
+    "remove_masks",
+    "save_masks",
+    "scores",
+]
 
 if TYPE_CHECKING:
     from . import scores
-
-__all__ = ["scores"]
+    from .applying import apply_masks, remove_masks
+    from .files import load_masks, save_masks
+    from .mapping import flat_score
+    from .masking import Pruning, balance, masks
+    from .report import Layer, LayerCollapseWarning, Report
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
+    if name not in _PUBLIC and name not in _SUBPACKAGES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        import_module("torch")
+    except ImportError as error:
+        raise MissingDependencyError("torch", "torch", "by cops_lp.torch") from error
+    if name in _SUBPACKAGES:
         return import_module(f".{name}", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_PUBLIC[name]}", __name__), name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:
