@@ -36,6 +36,7 @@ LARGEST_GENERAL = 10**6
 
 _AGREE = 1e-12
 _SAFETY_LIMIT = 3600.0  # of what is sure to end: selections and bisections
+_TURNS = 25  # of ours, to one of a general solver's
 _WARM = 200  # weights of the problem that loads a general solver's libraries
 _FIXED = 700e6
 
@@ -202,7 +203,8 @@ def measure_solver(
     """One general solver, in a process of its own, with ours by turns where it takes K.
 
     A problem of 200 weights loads the solver's libraries first. It then runs once, and again
-    up to five times while the budget lasts; ours runs five times after each.
+    up to five times while the budget lasts; ours runs 25 times after each, the first few of
+    them with caches that the other solver has emptied.
 
     Returns
     -------
@@ -238,7 +240,7 @@ def measure_solver(
         if not why:
             times = alternate(
                 {OURS: lambda: posed.solve(threads)},
-                Rounds(least=5, most=5, warmup=0),
+                Rounds(least=_TURNS, most=_TURNS, warmup=0),
                 lambda _, found: judged.watch(found),
             )
             ours += times[OURS]

@@ -22,6 +22,7 @@ import numpy as np
 from .engine.driver import Relaxation
 from .engine.nearest import weights_within
 from .engine.stores import Store
+from .engine.threads import map_parts
 from .kernels import subsets as kernel
 from .rounding import Rounded
 
@@ -31,9 +32,10 @@ _WEIGHTS = 512  # in the core at first
 _MOST = 1 << 16
 
 _FIRST, _GROWTH = 12, 1.25  # items whose subsets are looked at first, and by what they grow
-_LISTED = 1 << 19  # subsets kept at once
-_BITS = 63  # items that they are made of, at most
-_SPLITS = (2, 3, 4, 6, 8, 12, 16, 24, 32)  # one item in so many goes to the list
+_LISTED = 1 << 22  # subsets kept at once by a thread
+_QUARTERED = 140  # items from which four parts are better than two
+_SPLITS = (3, 4, 6, 8, 12, 16, 24, 32)  # one item in so many goes to the list
+_LEVELS = (1.0, 0.4, 0.16, 0.06, 0.02)  # of the limit: what a set may leave to its partner
 _STEPS = 20_000_000  # between looks at the clock
 
 
@@ -45,6 +47,7 @@ def prove_mask(
     slack: np.ndarray,
     bound: float,
     deadline: float,
+    threads: int,
 ) -> tuple[float, int]:
     """Turn the mask into the best one, and return what no mask can beat.
 
@@ -59,6 +62,7 @@ def prove_mask(
     bound : float
         The relaxation's.
     deadline : float
+    threads : int
 
     Returns
     -------
@@ -94,6 +98,7 @@ def prove_mask(
             slack,
             bound - float(totals[0]) if met else math.inf,
             deadline,
+            threads,
         )
         if search.kept is not None:
             turned = search.kept != rounded.mask[index]
@@ -146,7 +151,6 @@ class Search:
     """
 
     kept: np.ndarray | None
-    loss: float
     least: float
     wanted: float
 
@@ -158,6 +162,7 @@ def search_core(
     slack: np.ndarray,
     loss: float,
     deadline: float,
+    threads: int = 1,
 ) -> Search:
     """Find the mask that loses least among those that differ within a core.
 
@@ -173,6 +178,8 @@ def search_core(
         The known mask's; ∞ where it misses a floor.
     deadline : float
         On ``time.perf_counter``'s clock; ∞ for none.
+    threads : int
+        Two are of use; what is found does not depend on it.
 
     Returns
     -------
@@ -182,7 +189,7 @@ def search_core(
     -----
     The number of subsets that cost up to Δ grows like exp(1.8 √n) with the n weights nearer to
     the threshold than Δ, and each control multiplies how many must be looked at: docs/integral.md
-    has times. Up to 2^19 sets are listed, 8 (K + 3) bytes each.
+    has times. Each thread lists up to 2^22 sets, some 100 bytes each; thousands, as a rule.
     """
     items = _Items(core)
     need = np.concatenate(
@@ -205,7 +212,7 @@ def search_core(
         # The next round takes several times as long as the last one.
         if start + 4.0 * spent > deadline:
             return best.search(items, least, 0.0)
-        done = _walk(items, size, limit, need, multipliers, 0.5 * slack, best, deadline)
+        done = _walk(items, size, limit, need, multipliers, 0.5 * slack, best, deadline, threads)
         spent = time.perf_counter() - start
         if not done:
             return best.search(items, least, 0.0)
@@ -232,11 +239,10 @@ class _Items:
         sign = np.where(self.base[self.order], -1.0, 1.0)
         self.entries = np.ascontiguousarray((np.vstack((np.ones_like(sign), rows[1:])) * sign).T)
 
-    def parts(self, size: int, split: int) -> tuple[np.ndarray, np.ndarray]:
-        """The first items in two parts, copies together: to walk through, and to list."""
+    def parts(self, size: int, count: int) -> list[np.ndarray]:
+        """The first items dealt out to so many parts, copies together."""
         group = np.cumsum(~self.after[:size])
-        listed = group % split == 0
-        return np.flatnonzero(~listed), np.flatnonzero(listed)
+        return [np.flatnonzero(group % count == part) for part in range(count)]
 
 
 class _Best:
@@ -250,7 +256,7 @@ class _Best:
             kept = items.base.copy()
             turned = items.order[self.items]
             kept[turned] = ~kept[turned]
-        return Search(kept, self.loss, least, wanted)
+        return Search(kept, least, wanted)
 
 
 def _walk(
@@ -262,44 +268,185 @@ def _walk(
     doubt: np.ndarray,
     best: _Best,
     deadline: float,
+    threads: int,
 ) -> bool:
     """Look at all sets of the first items that cost up to the limit; False if time ran out."""
-    K = len(multipliers)
     limit = min(limit, best.loss)
-    for split in _SPLITS:
-        left, right = items.parts(size, split)
-        if len(right) > _BITS:
-            continue
-        costs, sums = np.empty(_LISTED), np.empty((_LISTED, 1 + K))
-        bits = np.empty(_LISTED, dtype=np.uint64)
+
+    def join(job: _Job) -> tuple[bool | None, _Best]:
+        own = _Best(best.loss)  # not the others': what is found must not depend on who is first
+        table = _Table.of(items, job.listed, job.most * limit, multipliers, limit)
+        if table is None:
+            return None, own
+        question = _Question(items, need, multipliers, doubt, own, deadline)
+        return question.join(job.walked, table, job.over * limit, job.cap * limit, limit), own
+
+    for jobs in (_jobs(items, size), *([_split(items, size, split)] for split in _SPLITS)):
+        joined = map_parts(join, jobs, threads)
+        if all(done is not None for done, _ in joined):
+            break  # else masses of ties: too many sets that cost next to nothing
+    for _, own in joined:
+        if own.loss < best.loss:
+            best.loss, best.items = own.loss, own.items
+    return all(done for done, _ in joined)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """Join sets of some items that cost more than `over`, up to `cap`, with listed ones of others.
+
+    These cost up to `most`. Costs are shares of what the two may cost together.
+    """
+
+    walked: np.ndarray
+    over: float
+    cap: float
+    listed: np.ndarray
+    most: float
+
+
+def _split(items: _Items, size: int, split: int) -> _Job:
+    parts = items.parts(size, split)
+    return _Job(np.sort(np.concatenate(parts[1:])), -1.0, 1.0, parts[0], 1.0)
+
+
+def _jobs(items: _Items, size: int) -> list[_Job]:
+    """Joins that together look at every set.
+
+    One of a set's two halves costs at most 1/2, and is looked up. The number of sets grows steeply
+    with their cost, so with many items it pays to have four quarters: then in one of the three
+    ways to pair them both halves cost at most 0.7, unless one quarter costs more than 0.55. For
+    with v the costs in descending order, v_2 + v_3 ≤ 2/3, and v_1 + v_4 > 0.7 with
+    v_4 ≤ (1 − v_1) / 3 needs v_1 > 0.55.
+    """
+    if size < _QUARTERED:
+        left, right = items.parts(size, 2)
+        return [_Job(left, -1.0, 1.0, right, 0.5), _Job(right, 0.5, 1.0, left, 0.5)]
+    quarters = items.parts(size, 4)
+    jobs = []
+    for mate in (1, 2, 3):
+        left = np.sort(np.concatenate((quarters[0], quarters[mate])))
+        right = np.sort(np.concatenate([quarters[j] for j in (1, 2, 3) if j != mate]))
+        jobs += [_Job(left, -1.0, 0.7, right, 0.5), _Job(right, 0.5, 0.7, left, 0.5)]
+    for j, quarter in enumerate(quarters):
+        rest = np.sort(np.concatenate(quarters[:j] + quarters[j + 1 :]))
+        jobs += [_Job(rest, -1.0, 0.45, quarter, 0.8), _Job(quarter, 0.8, 1.0, rest, 0.2)]
+    return jobs
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What sets are looked for, and the best one so far."""
+
+    items: _Items
+    need: np.ndarray
+    multipliers: np.ndarray
+    doubt: np.ndarray
+    best: _Best
+    deadline: float
+
+    def join(
+        self, walked: np.ndarray, table: _Table, over: float, cap: float, limit: float
+    ) -> bool:
+        """Look at a part's sets that cost more than `over`, up to `cap`, with all of a table's."""
+        items, best, n = self.items, self.best, len(walked)
+        m = items.entries.shape[1]
+        cost, after, entries = items.cost[walked], items.after[walked], items.entries[walked]
+        chosen = np.zeros(n + 2, dtype=np.int64)
+        stack, own_cost, rest = np.full(n + 1, -1), np.zeros(n + 1), np.empty((n + 1, m))
+        rest[0] = self.need
+        cursor = np.array([0, 0, 1])
+        while cursor[0] >= 0:
+            if time.perf_counter() > self.deadline:
+                return False
+            limit = min(limit, best.loss)
+            loss = kernel.join_subsets(
+                cost, after, entries, over, cap, limit, best.loss,
+                self.multipliers, self.doubt,
+                table.axes, table.reach, table.per, table.seen, table.offsets, table.starts,
+                table.costs, table.sums,
+                stack, own_cost, rest, cursor, _STEPS, chosen,
+            )  # fmt: skip
+            if loss < best.loss:
+                depth = int(chosen[0])
+                own_items = walked[chosen[1 : 1 + depth]]
+                best.loss = loss
+                best.items = np.concatenate((own_items, table.subset(int(chosen[1 + depth]))))
+        return True
+
+
+class _Table:
+    """Listed subsets by their count and the cells of up to two controls' sums.
+
+    A partner exceeds a floor by less than limit / λ_j: the controls for which this is the
+    smallest part of how the sums spread say most about which subsets can be partners.
+    """
+
+    def __init__(
+        self,
+        listed: np.ndarray,
+        costs: np.ndarray,
+        sums: np.ndarray,
+        origin: tuple[np.ndarray, np.ndarray],
+        telling: np.ndarray,
+        prices: np.ndarray,
+        limit: float,
+    ) -> None:
+        self._listed, (self._parent, self._last) = listed, origin
+        self.axes = np.ones(2, dtype=np.int64)
+        used = np.argsort(-telling, kind="stable")[:2]
+        self.axes[: len(used)] = 1 + used
+        # Most sets leave little room: for them a level of few partners, which stays in the cache.
+        self.reach = limit * np.array(_LEVELS)
+        self.per = np.zeros((len(_LEVELS), 2))
+        self.seen = np.zeros((len(_LEVELS), kernel.FILTER), dtype=bool)
+        sizes, starts, orders = [0], [], []
+        done = 0
+        for level, reach in enumerate(self.reach):
+            inside = np.flatnonzero(costs <= reach) if level else np.arange(len(costs))
+            for t, j in enumerate(used):
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    per = prices[j] / reach
+                if telling[j] > 0.0 and 0.0 < per < math.inf:
+                    self.per[level, t] = per
+            slots = 1 << max(4, (4 * len(inside)).bit_length())
+            places = np.empty(len(inside), dtype=np.int64)
+            kernel.find_slots(
+                sums[inside], self.axes, self.per[level], slots, places, self.seen[level]
+            )
+            order = np.lexsort((costs[inside], places))
+            starts.append(done + np.searchsorted(places[order], np.arange(slots + 1)))
+            orders.append(inside[order])
+            sizes.append(slots + 1)
+            done += len(inside)
+        self.offsets, self.starts = np.cumsum(sizes), np.concatenate(starts)
+        self._order = np.concatenate(orders)
+        self.costs, self.sums = costs[self._order], sums[self._order]
+
+    @staticmethod
+    def of(
+        items: _Items, listed: np.ndarray, cost: float, multipliers: np.ndarray, limit: float
+    ) -> _Table | None:
+        """Table of the subsets of some items that cost up to `cost`; None if they are too many."""
+        m = items.entries.shape[1]
+        most = _LISTED
+        costs, sums = np.empty(most), np.empty((most, m))
+        origin = np.empty(most, dtype=np.int32), np.empty(most, dtype=np.int32)
         found = kernel.list_subsets(
-            items.cost[right], items.after[right], items.entries[right], limit, costs, sums, bits
-        )
-        if found <= _LISTED:
-            break
-    else:
-        return False
-    spread = items.entries[:size, 1:].std(axis=0)
-    axis = 1 + int(np.argmax(multipliers * spread))
-    order = np.lexsort((sums[:found, axis], sums[:found, 0]))
-    costs, sums, bits = costs[order], sums[order], bits[order]
-    cost, after, entries = items.cost[left], items.after[left], items.entries[left]
-    n = len(left)
-    chosen = np.zeros(n + 2, dtype=np.int64)
-    stack, own_cost, own = np.full(n + 1, -1), np.zeros(n + 1), np.zeros((n + 1, 1 + K))
-    cursor = np.array([0, 0, 1])
-    while cursor[0] >= 0:
-        if time.perf_counter() > deadline:
-            return False
-        loss = kernel.join_subsets(
-            cost, after, entries, limit, best.loss, need, multipliers, doubt, axis, costs, sums,
-            stack, own_cost, own, cursor, _STEPS, chosen,
+            items.cost[listed], items.after[listed], items.entries[listed], cost,
+            costs, sums, *origin,
         )  # fmt: skip
-        if loss < best.loss:
-            depth = int(chosen[0])
-            word = int(bits[chosen[1 + depth]])
-            taken = [right[j] for j in range(len(right)) if word >> j & 1]
-            best.loss = loss
-            best.items = np.array([*left[chosen[1 : 1 + depth]], *taken], dtype=np.int64)
-            limit = min(limit, loss)
-    return True
+        if found > most:
+            return None
+        telling = multipliers * items.entries[:, 1:].std(axis=0)
+        origin = origin[0][:found].copy(), origin[1][:found].copy()
+        return _Table(listed, costs[:found], sums[:found], origin, telling, multipliers, limit)
+
+    def subset(self, place: int) -> np.ndarray:
+        """Items of a subset."""
+        found: list[int] = []
+        at = int(self._order[place])
+        while at > 0:
+            found.append(int(self._last[at]))
+            at = int(self._parent[at])
+        return self._listed[np.array(found, dtype=np.int64)]

@@ -149,7 +149,7 @@ def solve_problem(
             passes=found.passes,
             seconds=time.perf_counter() - start,
         )
-    proof = (deadline, raise_on_infeasible) if integral else None
+    proof = (deadline, count, raise_on_infeasible) if integral else None
     return _finish(problem, store, found, mask, method, start, proof)
 
 
@@ -160,12 +160,12 @@ def _finish(
     mask: Mask,
     method: str,
     start: float,
-    proof: tuple[float, bool] | None,
+    proof: tuple[float, int, bool] | None,
 ) -> Solution:
     """Round the vertex and add up what mask and vertex hold.
 
-    `proof`, where the best mask is wanted: the search's deadline, and whether to raise where
-    there is none.
+    `proof`, where the best mask is wanted: the search's deadline and threads, and whether to
+    raise where there is none.
     """
     floors = problem.floors
     f_scores = found.fractional_scores
@@ -210,8 +210,10 @@ def _finish(
         raise SolverError(f"{Status.NUMERICAL_ERROR.value} (gap {found.gap:.3g}, {problem!r})")
     bound = integer_bound = objective + found.gap
     if proof and len(floors):
-        deadline, raise_on_infeasible = proof
-        integer_bound, more = prove_mask(store, found, rounded, floors, slack, bound, deadline)
+        deadline, threads, raise_on_infeasible = proof
+        integer_bound, more = prove_mask(
+            store, found, rounded, floors, slack, bound, deadline, threads
+        )
         passes += more
         totals = rounded.totals
         if integer_bound == -math.inf and raise_on_infeasible:

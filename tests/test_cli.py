@@ -847,7 +847,7 @@ def test_warmup_compiles_the_kernels() -> None:
         two_score.two_score,
         dual_simplex.dual_simplex,
         screening.screen,
-        newton.tally,
+        newton.advance,
     ):
         assert kernel.signatures
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import cops_lp
-from cops_lp import InfeasibleError, IntegerInfeasibleError, ProblemError, Status
+from cops_lp import InfeasibleError, IntegerInfeasibleError, ProblemError, Status, integral
 from cops_lp.kernels import subsets
 
 from .checks import assert_certified
@@ -66,7 +66,9 @@ def test_equal_to_enumeration(first):
     assert min(seen.values()) > 0, seen
 
 
-@pytest.mark.parametrize(("K", "d"), [(1, 1_000), (1, 100_000), (2, 1_000), (2, 20_000), (3, 500)])
+@pytest.mark.parametrize(
+    ("K", "d"), [(1, 1_000), (1, 100_000), (2, 1_000), (2, 100_000), (3, 20_000)]
+)
 def test_proven_where_enumeration_is_out_of_reach(K, d):
     rng = np.random.default_rng([K, d])
     scores = rng.exponential(size=(1 + K, d)).astype(np.float32)
@@ -194,15 +196,68 @@ def test_lists_of_subsets_are_complete():
             if cost[list(chosen)].sum() <= limit
             and all(not after[j] or j - 1 in chosen for j in chosen)
         }
-        costs, sums, bits = np.empty(2048), np.empty((2048, 2)), np.empty(2048, np.uint64)
-        count = subsets.list_subsets(cost, after, entries, limit, costs, sums, bits)
-        assert {int(word) for word in bits[:count]} == wanted
+        costs, sums = np.empty(2048), np.empty((2048, 2))
+        origin = np.empty(2048, np.int32), np.empty(2048, np.int32)
+        count = subsets.list_subsets(cost, after, entries, limit, costs, sums, *origin)
+        found = [[]]
+        for q in range(1, count):
+            assert origin[0][q] < q
+            found.append([*found[origin[0][q]], int(origin[1][q])])
+        assert {sum(1 << j for j in chosen) for chosen in found} == wanted
         assert count == len(wanted)
-        for q in range(count):
-            chosen = [j for j in range(n) if int(bits[q]) >> j & 1]
+        for q, chosen in enumerate(found):
             assert sums[q] == pytest.approx(entries[chosen].sum(axis=0), abs=1e-12)
             assert costs[q] == pytest.approx(cost[chosen].sum())
         few = np.empty(max(count - 1, 0)), np.empty((max(count - 1, 0), 2))
         if count > 1:
-            short = np.empty(count - 1, np.uint64)
-            assert subsets.list_subsets(cost, after, entries, limit, *few, short) == count
+            short = np.empty(count - 1, np.int32), np.empty(count - 1, np.int32)
+            assert subsets.list_subsets(cost, after, entries, limit, *few, *short) == count
+
+
+@pytest.mark.parametrize("quartered", [False, True])
+def test_the_joins_look_at_every_set(quartered, monkeypatch):
+    """A set of items is in a join where its parts cost what the join walks to and lists."""
+    monkeypatch.setattr(integral, "_QUARTERED", 0 if quartered else 1000)
+    n = 40
+    row = np.arange(1.0, n + 1.0)
+    core = integral.Core(np.arange(n), np.stack((row, row)), row, row > 20.0, np.inf)
+    jobs = integral._jobs(integral._Items(core), n)
+    assert len(jobs) == (14 if quartered else 2)
+    for job in jobs:
+        assert sorted([*job.walked, *job.listed]) == list(range(n))
+    rng = np.random.default_rng(0)
+    for _ in range(20_000):
+        # Costs of a set, few of them, that add up to at most 1; sometimes exactly.
+        cost = np.where(rng.random(n) < rng.uniform(0.02, 0.3), rng.exponential(size=n), 0.0)
+        cost[rng.integers(n)] += rng.choice([0.0, 0.1, 1.0, 10.0])
+        total = cost.sum()
+        cost *= rng.choice([1.0, 0.999, rng.random()]) * (1.0 - 1e-12) / total if total else 0.0
+        assert any(
+            job.over < cost[job.walked].sum() <= job.cap and cost[job.listed].sum() <= job.most
+            for job in jobs
+        )
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_quarters_find_what_halves_find(seed, monkeypatch):
+    scores, k, floors = instance(seed)
+    args = (scores[0], list(scores[1:]))
+    how = {"keep": k, "floors": list(floors), "integral": True, "raise_on_infeasible": False}
+    halves = cops_lp.solve(*args, **how)
+    monkeypatch.setattr(integral, "_QUARTERED", 0)
+    quarters = cops_lp.solve(*args, **how)
+    assert quarters.integer_bound == halves.integer_bound or (
+        halves.status is quarters.status is Status.INFEASIBLE
+    )
+    assert np.array_equal(quarters.mask_objective, halves.mask_objective, equal_nan=True)
+
+
+def test_threads_do_not_matter():
+    rng = np.random.default_rng(7)
+    scores = rng.exponential(size=(3, 20_000)).astype(np.float32)
+    how = {"keep": 0.1, "retain": 0.7, "integral": True}
+    one = cops_lp.solve(scores[0], list(scores[1:]), threads=1, **how)
+    two = cops_lp.solve(scores[0], list(scores[1:]), threads=2, **how)
+    assert one.integer_gap == two.integer_gap == 0.0
+    assert np.array_equal(one.mask, two.mask)
+    assert one.mask_objective == two.mask_objective

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 
@@ -502,6 +502,7 @@ def _proves_infeasible(
     return bool(wanted - found[0] > JOINT_TOLERANCE * scale)
 
 
+@lru_cache(maxsize=2)
 def _sample_index(d: int, K: int, attempt: int) -> np.ndarray:
     """d^(2/3) indices at first, one at random in each of as many strata; fixed by d and K.
 
@@ -511,7 +512,9 @@ def _sample_index(d: int, K: int, attempt: int) -> np.ndarray:
     least, most = _SAMPLE
     r = min(min(max(int(d ** (2 / 3)), least * max(1, K // 2)), most) << attempt, d)
     offsets = np.random.default_rng(_SEED + attempt).random(r)
-    return np.minimum(((np.arange(r) + offsets) * (d / r)).astype(np.int64), d - 1)
+    index = np.minimum(((np.arange(r) + offsets) * (d / r)).astype(np.int64), d - 1)
+    index.flags.writeable = False  # shared by the solves of one size
+    return index
 
 
 def _exponents(scores: np.ndarray) -> np.ndarray:

@@ -75,10 +75,7 @@ def nearest_weights(
     while True:
         index = candidates.index
         scores = candidates.scores
-        r = scores[0].astype(np.float64)
-        for weight, row in zip(multipliers, scores[1:], strict=True):
-            r += np.multiply(row, weight, dtype=np.float64)
-        distance = np.abs(r - threshold)
+        distance = _distances(scores, multipliers, threshold)
         kept = np.array(mask[:] if index is None else mask[index])
         if index is None:
             kept[fractional] = False
@@ -124,10 +121,7 @@ def weights_within(
     """
     if candidates is None:
         return Candidates(None, store.gather(None), math.inf), 0
-    r = candidates.scores[0].astype(np.float64)
-    for weight, row in zip(multipliers, candidates.scores[1:], strict=True):
-        r += np.multiply(row, weight, dtype=np.float64)
-    distance = np.abs(r - threshold)
+    distance = _distances(candidates.scores, multipliers, threshold)
     if len(distance) > count:
         width = max(width, 1.5 * float(np.partition(distance, count)[count]))
     elif len(distance):
@@ -135,6 +129,17 @@ def weights_within(
     if width <= candidates.width:
         return candidates, 0
     return _read(store, multipliers, threshold, width), 1
+
+
+def _distances(scores: np.ndarray, multipliers: np.ndarray, threshold: float) -> np.ndarray:
+    """|c + λ·A − μ| of weights, in float64."""
+    r: np.ndarray = scores[0].astype(np.float64)
+    for weight, row in zip(multipliers, scores[1:], strict=True):
+        if weight != 0.0:
+            r += np.multiply(row, weight, dtype=np.float64)
+    r -= threshold
+    np.abs(r, out=r)
+    return r
 
 
 def _first(scores: np.ndarray, distance: np.ndarray, side: np.ndarray, count: int) -> np.ndarray:

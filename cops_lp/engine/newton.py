@@ -12,7 +12,6 @@ Nothing here needs to be right: the driver proves the region or takes another.
 
 from __future__ import annotations
 
-import contextlib
 import math
 from dataclasses import dataclass
 
@@ -32,6 +31,7 @@ _QUANTILE = 3.0  # of a standard normal distribution: the region misses one time
 _MOST = 0.3
 """Share of open weights beyond which the curvature says nothing so far out: where few weights hold
 most of a score, that score's sum scatters by more than moves of the threshold can make up for."""
+_LOOK = 4096  # values from which a window's width is told
 _SINGULAR = 1e-9  # of the curvature's correlations: floors that depend on each other
 
 
@@ -83,27 +83,32 @@ def estimate_region(
     # The curvature is only as good as the window's count: nearer than this it circles.
     settled = 2.0 * math.sqrt(goal)
     size = min(max(2.0 * rough, goal), n / 2)
-    r = np.empty(n)
+    r, move = np.empty(n), np.empty(K + 1)
     best: _State | None = None
     window, count = 0.0, 0
     for _ in range(_STEPS):
-        kernel.reduced(scores, y, r)
-        # The density at the threshold hardly changes from one step to the next.
-        window = window * size / count if count else _width(r, size)
-        held, moments = np.empty(K + 1), np.empty((K + 1, K + 1))
-        count = kernel.tally(scores, r, window, held, moments)
-        if not window > 0.0 or not 0 < count <= 4 * size + 64:
+        if count:  # the density at the threshold hardly changes from one step to the next
+            window *= size / count
+        else:
+            kernel.reduced(scores, y, r)
+            window = _width(r, size)
+        if not window > 0.0:
             return None  # masses of ties
-        scale = np.sqrt(np.diag(moments))
-        if not np.all(scale > 0.0):
+        held, moments, scale = np.empty(K + 1), np.empty((K + 1, K + 1)), np.empty(K + 1)
+        count, usual = kernel.advance(scores, y, wanted, window, r, held, moments, scale, move)
+        if not 0 < count <= 4 * size + 64 or not scale.min() > 0.0:
             return None
-        # In these units the curvature has a unit diagonal; μ counts with the opposite sign.
-        curvature = moments / np.outer(scale, scale)
         lack = wanted - held
-        move, free = _step(curvature, lack / scale * (2.0 * window), y[:-1] * scale[:-1])
-        if move is None:
-            return None
-        crossed = math.sqrt(count * max(0.0, float(move @ curvature @ move))) / window
+        free = np.ones(K + 1, dtype=bool)
+        if not usual:
+            # In these units the curvature has a unit diagonal; μ counts with the opposite sign.
+            curvature = moments / np.outer(scale, scale)
+            found, free = _step(curvature, lack / scale * (2.0 * window), y[:-1] * scale[:-1])
+            if found is None:
+                return None
+            move[:] = found
+        moved = move / scale
+        crossed = math.sqrt(count * max(0.0, float(moved @ moments @ moved))) / window
         if size <= goal:
             last = best
             if best is None or crossed < best.crossed:
@@ -111,7 +116,8 @@ def estimate_region(
             if crossed <= settled or (last is not None and crossed > 0.7 * last.crossed):
                 break
         limit = min(1.0, 2.0 * count / crossed) if crossed > 0.0 else 1.0
-        y = y + limit * move / scale * np.append(np.ones(K), -1.0)
+        moved[-1] = -moved[-1]
+        y = y + limit * moved
         y[:-1] = np.maximum(y[:-1], 0.0)
         size = min(max(goal, 4.0 * math.sqrt(count), 0.5 * crossed), n / 2)
     if best is None or best.crossed > goal / 2:
@@ -146,7 +152,7 @@ class _State:
 
 def _width(r: np.ndarray, size: float) -> float:
     """Half the width of a window around 0 that holds about `size` of the values."""
-    stride = max(1, len(r) // 16_384)
+    stride = max(1, len(r) // _LOOK)
     part = np.abs(r[::stride])
     rank = min(len(part) - 1, max(0, round(size / stride)))
     return float(np.partition(part, rank)[rank])
@@ -162,10 +168,6 @@ def _step(
     n = len(lack)
     free = np.ones(n, dtype=bool)
     move = np.zeros(n)
-    with contextlib.suppress(np.linalg.LinAlgError):
-        whole = np.linalg.solve(curvature, lack)
-        if np.all(lam + whole[:-1] >= 0.0):  # as a rule
-            return whole, free
     for _ in range(2 * n):
         part = curvature[np.ix_(free, free)]
         fixed = ~free

@@ -20,6 +20,7 @@ __all__ = ["Search", "solve_several"]
 
 _LIMIT = 3_000  # iterations; a few hundred have been enough for any input that has an end
 _LOWERINGS = 8
+_UNEVEN = 0.7
 _GAP = 1e-15  # of the kept weights' summed |target|: rounding is improved above this
 _GOOD = 2e-13  # the same: a vertex up to this is taken
 _NEAR = 1e-9  # of its terms: a reduced cost that moving λ by a few units can turn
@@ -122,8 +123,11 @@ def solve_several(
                 break
             lowered = other
         else:
-            lower = min(2.0 ** (6 * attempt - 80), JOINT_TOLERANCE)
-            parts = -lower * (magnitudes + np.abs(floors[:, 0]))
+            # What does not end needs more than the last digits of its floors to give way.
+            steps = attempt if code == kernel.OPTIMAL else attempt + _LOWERINGS // 2
+            lower = min(2.0 ** (6 * steps - 80), JOINT_TOLERANCE)
+            parts = -lower * np.maximum(magnitudes + _held(scores, search), np.abs(floors[:, 0]))
+            parts *= _UNEVEN ** np.arange(len(floors))  # of two that say the same, one gives way
             lowered = np.concatenate((floors, parts[:, None]), axis=1)
         code = search.run(k, lowered, doubt)
         vertex = _vertex(scores, k, floors, search, code)
@@ -138,6 +142,17 @@ def _vertex(scores: np.ndarray, k: int, floors: np.ndarray, search: Search, code
     if code == kernel.NUMERICAL:
         return _failed(scores, k)
     return _rounded(scores, k, floors, search)
+
+
+def _held(scores: np.ndarray, search: Search) -> np.ndarray:
+    """Summed absolute controls of the point that a search ended in; shape (K,).
+
+    Floors of 0 are met by sums that cancel: what those add up is the scale of their rounding.
+    """
+    x = (search.state == 1).astype(np.float64)
+    weights = search.basis < scores.shape[1]
+    x[search.basis[weights]] = np.clip(np.nan_to_num(search.values[weights, 0]), 0.0, 1.0)
+    return np.asarray(np.abs(scores[1:]) @ x)
 
 
 def _error(vertex: Vertex) -> float:

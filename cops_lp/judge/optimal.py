@@ -31,8 +31,10 @@ class Sums:
     first; `x_scale` and `mask_scale`, float64 of shape (1 + K,), the sums of the absolute terms.
     """
 
-    def __init__(self, K: int) -> None:
-        self.x_sum, self.weights_gap = ExactSum(), ExactSum()
+    def __init__(self, K: int, thresholds: list[tuple[float, float]]) -> None:
+        self.x_sum = ExactSum()
+        self.thresholds = thresholds
+        self._gaps = [ExactSum() for _ in thresholds]
         self.x_totals = [ExactSum() for _ in range(K + 1)]
         self.mask_totals = [ExactSum() for _ in range(K + 1)]
         self.x_scale, self.mask_scale = np.zeros(K + 1), np.zeros(K + 1)
@@ -60,20 +62,36 @@ class Sums:
         scores: np.ndarray,
         x: np.ndarray,
         dual: np.ndarray,
-        mu: tuple[float, float],
         stated: float,
     ) -> None:
         """Add a block's complementarity, and see which side of the stated threshold it is on."""
         high, low = combined(scores, dual)
-        r_high, r_low = two_sum(high, -mu[0])
-        r = r_high + (r_low + (low - mu[1]))
-        self.weights_gap.add(np.where(r > 0.0, (1.0 - x) * r, -x * r))
+        least, most = min(self.thresholds), max(self.thresholds)
+        # On its bound's side of all thresholds a weight adds 0 to any of the gaps.
+        above, below = _less(high, low, most) > 0.0, _less(high, low, least) < 0.0
+        near = ~np.where(x >= 1.0, above, below & (x <= 0.0))
+        high_near, low_near, x_near = high[near], low[near], x[near]
+        for gap, mu in zip(self._gaps, self.thresholds, strict=True):
+            r = _less(high_near, low_near, mu)
+            gap.add(np.where(r > 0.0, (1.0 - x_near) * r, -x_near * r))
         terms = np.abs(scores[0]) + dual[:, 0] @ np.abs(scores[1:])
         self.largest_term = max(self.largest_term, float(terms[x > 0.0].max(initial=0.0)))
         wrong = np.where(x >= 1.0, stated - high, np.where(x <= 0.0, high - stated, 0.0))
         inside = (x > 0.0) & (x < 1.0)
         wrong[inside] = np.abs(high[inside] - stated)
         self.off_threshold = max(self.off_threshold, float(wrong.max()))
+
+    def weights_gap(self) -> tuple[float, tuple[float, float]]:
+        """Return the least Σ max(0, s − μ) − x (s − μ), and its threshold μ."""
+        gaps = [gap.value() for gap in self._gaps]
+        least = int(np.argmin(gaps))
+        return gaps[least], self.thresholds[least]
+
+
+def _less(high: np.ndarray, low: np.ndarray, mu: tuple[float, float]) -> np.ndarray:
+    """Double-doubles less one, rounded."""
+    r_high, r_low = two_sum(high, -mu[0])
+    return np.asarray(r_high + (r_low + (low - mu[1])))
 
 
 def judge_optimal(
@@ -102,18 +120,16 @@ def judge_optimal(
         lam = np.clip(np.ldexp(lam, (e[1:] - e[0])[:, None]), -_BEYOND, _BEYOND)
     dual = np.where(lam[:, :1] > 0.0, lam, 0.0)
     stated_mu = float(ldexp(solution.threshold, -e[0]))
-    mu = _threshold(scores, solution, dual, k)
-
-    sums = Sums(K)
+    sums = Sums(K, _thresholds(scores, solution, dual, k))
     for block, x, mask in scores.points(solution.mask, *solution.changed):
         sums.add(block, x, mask)
-        sums.add_dual(block, x, dual, mu, stated_mu)
+        sums.add_dual(block, x, dual, stated_mu)
 
     target_scale = float(sums.x_scale[0] + ROUNDING_SHARE * (dual[:, 0] @ sums.x_scale[1:]))
     floor_scale = np.maximum(sums.x_scale[1:], np.abs(b))
     excess = np.array([_excess(scores, sums, j, b[j], k) for j in range(K)])  # A x − b
     floors_gap = float(dual[:, 0] @ np.abs(excess))
-    weights_gap = sums.weights_gap.value()
+    weights_gap, mu = sums.weights_gap()
     off_count = sums.x_sum.value(-float(k))
     objective = sums.x_totals[0].value()
     gap = math.fsum([weights_gap, float(dual[:, 0] @ excess), -(mu[0] + mu[1]) * off_count])
@@ -254,19 +270,22 @@ def _check_mask(
     )
 
 
-def _threshold(scores: Scores, solution: Solution, dual: np.ndarray, k: int) -> tuple[float, float]:
-    """The best threshold for the given point as a double-double.
+def _thresholds(
+    scores: Scores, solution: Solution, dual: np.ndarray, k: int
+) -> list[tuple[float, float]]:
+    """What may be the best threshold for the given point, as double-doubles.
 
-    The combined score of a fractional weight, else the least one kept, else (k = 0) the
-    largest of all. Any value gives a valid bound; these give the tight one at an optimum.
+    The combined scores of the fractional weights, which a rounded λ leaves apart; else the
+    least one kept, else (k = 0) the largest of all. Any value gives a valid bound; one of
+    these gives the tight one at an optimum.
     """
     inside = solution.fractional.indices
     if len(inside) > len(dual) + 1:  # no vertex, so no weight has it: what the solver found
         stated = float(ldexp(solution.threshold, -scores.exponents[0]))
-        return (min(max(stated, -_BEYOND), _BEYOND) if math.isfinite(stated) else 0.0), 0.0
+        return [(min(max(stated, -_BEYOND), _BEYOND) if math.isfinite(stated) else 0.0, 0.0)]
     if len(inside):
-        high, low = combined(scores.at(int(inside[0])), dual)
-        return float(high[0]), float(low[0])
+        points = [combined(scores.at(int(i)), dual) for i in inside]
+        return [(float(high[0]), float(low[0])) for high, low in points]
     least: tuple[float, float] | None = None
     most: tuple[float, float] = (-math.inf, 0.0)
     for block, x, _ in scores.points(solution.mask, *solution.changed):
@@ -280,7 +299,7 @@ def _threshold(scores: Scores, solution: Solution, dual: np.ndarray, k: int) -> 
             tied = kept[high[kept] == lowest]
             candidate = (float(lowest), float(low[tied].min()))
             least = candidate if least is None else min(least, candidate)
-    return least if least is not None else most
+    return [least if least is not None else most]
 
 
 def check_retained(question: Question, scores: Scores) -> tuple[Check, ...]:

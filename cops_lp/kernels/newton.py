@@ -6,7 +6,7 @@ import numpy as np
 
 from ._jit import compiled
 
-__all__ = ["reduced", "tally"]
+__all__ = ["advance", "reduced"]
 
 _ANY_ORDER = ("reassoc", "contract", "nsz")
 
@@ -48,24 +48,8 @@ def _sum_positive(row, r):
 
 
 @compiled
-def tally(scores, r, window, held, moments):
-    """Sum what is kept, and the second moments of what lies in a window around the threshold.
-
-    Parameters
-    ----------
-    scores : float64, shape (1 + K, n)
-    r : float64, shape (n,)
-    window : float
-    held : float64, shape (K + 1,), filled
-        Σ (A_i, 1) over r > 0.
-    moments : float64, shape (K + 1, K + 1), filled
-        Σ (A_i, 1) (A_i, 1)ᵀ over |r| ≤ window.
-
-    Returns
-    -------
-    int
-        Weights in the window.
-    """
+def _tally(scores, r, window, held, moments):
+    """Sum what is kept, and the second moments of what lies in a window around the threshold."""
     K, n = len(held) - 1, len(r)
     near = np.empty(n, np.int32)
     found = above = 0
@@ -89,3 +73,75 @@ def tally(scores, r, window, held, moments):
                     total += scores[1 + j, near[q]] * scores[1 + t, near[q]]
             moments[j, t] = moments[t, j] = total
     return found
+
+
+@compiled
+def _solve(matrix, right, x):
+    """Solve by elimination without pivoting, for a positive definite matrix; False otherwise.
+
+    Both are overwritten.
+    """
+    n = len(right)
+    for j in range(n):
+        if not matrix[j, j] > 1e-14:  # of a unit diagonal
+            return False
+        for i in range(j + 1, n):
+            f = matrix[i, j] / matrix[j, j]
+            for t in range(j + 1, n):
+                matrix[i, t] -= f * matrix[j, t]
+            right[i] -= f * right[j]
+    for j in range(n - 1, -1, -1):
+        total = right[j]
+        for t in range(j + 1, n):
+            total -= matrix[j, t] * x[t]
+        x[j] = total / matrix[j, j]
+    return True
+
+
+@compiled
+def advance(scores, y, wanted, window, r, held, moments, scale, move):
+    """Look at a point, and where Newton's method goes from it while no multiplier gets below 0.
+
+    Parameters
+    ----------
+    scores : float64, shape (1 + K, n)
+    y : float64, shape (K + 1,)
+        (λ, μ).
+    wanted : float64, shape (K + 1,)
+        (b, k).
+    window : float, > 0
+    r : float64, shape (n,), filled
+        Reduced costs.
+    held : float64, shape (K + 1,), filled
+        Σ (A_i, 1) over r > 0.
+    moments : float64, shape (K + 1, K + 1), filled
+        Σ (A_i, 1) (A_i, 1)ᵀ over |r| ≤ window.
+    scale : float64, shape (K + 1,), filled
+        Roots of their diagonal.
+    move : float64, shape (K + 1,), filled
+        Of (λ, −μ), in units of 1 / scale; not where `usual` is False.
+
+    Returns
+    -------
+    count : int
+        Weights in the window.
+    usual : bool
+        Whether `move` is a step from positive definite moments that leaves λ ≥ 0.
+    """
+    m = len(y)
+    reduced(scores, y, r)
+    count = _tally(scores, r, window, held, moments)
+    for j in range(m):
+        scale[j] = np.sqrt(moments[j, j])
+    curvature = np.empty((m, m))
+    right = np.empty(m)
+    for j in range(m):
+        if not scale[j] > 0.0:
+            return count, False
+        for t in range(m):
+            curvature[j, t] = moments[j, t] / (scale[j] * scale[t])
+        right[j] = (wanted[j] - held[j]) / scale[j] * (2.0 * window)
+    usual = _solve(curvature, right, move)
+    for j in range(m - 1):
+        usual = usual and y[j] * scale[j] + move[j] >= 0.0
+    return count, usual

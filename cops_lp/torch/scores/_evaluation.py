@@ -1,0 +1,235 @@
+"""Run a model on copies of its tensors and differentiate by the copies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import reduce
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from cops_lp.errors import ProblemError
+
+from ._batches import placed
+from ._untouched import device_types, untouched
+from ._weights import LAYERS, Weight, Where, checked_masks, select
+
+__all__ = ["Evaluation", "collected", "computing_dtype", "evaluating", "guarded", "run_on"]
+
+Functional = Callable[[nn.Module], Any]
+
+
+@contextmanager
+def guarded(model: nn.Module, training: bool | None) -> Iterator[None]:
+    """Set the mode; no autocast, no inference mode; all as before on leaving."""
+    if training not in (True, False, None):
+        raise ProblemError(f"training is {training!r}; wanted True, False or None")
+    with ExitStack() as stack:
+        stack.enter_context(untouched(model))
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        for kind in device_types(model):
+            if torch.amp.is_autocast_available(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        if training is not None:
+            model.train(training)
+        yield
+
+
+@contextmanager
+def evaluating(
+    model: nn.Module,
+    where: Where | None,
+    *,
+    training: bool | None,
+    dtype: torch.dtype | None,
+    masks: Mapping[str, Tensor] | None = None,
+    transform: Callable[[Tensor], Tensor] | None = None,
+) -> Iterator[Evaluation]:
+    """Give an :class:`Evaluation` of the model, which is as before on leaving."""
+    weights = select(model, where, LAYERS)
+    kept = checked_masks(masks, weights)
+    dtype = computing_dtype(model, dtype)
+    with guarded(model, training):
+        yield Evaluation(model, weights, kept, dtype, transform)
+
+
+def computing_dtype(model: nn.Module, dtype: torch.dtype | None) -> torch.dtype:
+    """Return `dtype`, or the model's widest one, at least float32.
+
+    Raises
+    ------
+    ProblemError
+        `dtype` is neither float32 nor float64.
+    """
+    if dtype not in (None, torch.float32, torch.float64):
+        raise ProblemError(f"dtype is {dtype!r}; wanted torch.float32, torch.float64 or None")
+    if dtype is not None:
+        return dtype
+    own = {tensor.dtype for tensor in model.parameters() if tensor.is_floating_point()}
+    return reduce(_wider, own, torch.float32)
+
+
+class Evaluation:
+    """A model at one point: copies of its tensors in one dtype, those scored as leaves.
+
+    Attributes
+    ----------
+    weights : list of Weight
+        What is scored.
+    kept : list of Tensor or None
+        The mask of each that `masks=` gave.
+    leaves : list of Tensor
+        m ⊙ θ (or m ⊙ t(θ) for a transform t) for each weight, with ``requires_grad``.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        weights: list[Weight],
+        kept: list[Tensor | None],
+        dtype: torch.dtype,
+        transform: Callable[[Tensor], Tensor] | None,
+    ) -> None:
+        self.model = model
+        self.weights = weights
+        self.dtype = dtype
+        self.device = weights[0].parameter.device
+        self.kept = [
+            None if mask is None else mask.to(weight.parameter.device)
+            for weight, mask in zip(weights, kept, strict=True)
+        ]
+        self._transform = transform
+        scored = {weight.key for weight in weights}
+        self._others = {
+            key: self._copy(parameter)
+            for key, parameter in model.named_parameters()
+            if key not in scored
+        }
+        self.leaves = self.masked(self._copy(weight.parameter) for weight in weights)
+
+    def theta(self, weight: Weight) -> Tensor:
+        """Return θ (transformed), not masked by `masks=`, in the computing dtype."""
+        value = weight.parameter.detach().to(self.dtype)
+        return value if self._transform is None else self._transform(value)
+
+    def masked(self, tensors: Iterable[Tensor]) -> list[Tensor]:
+        """Return m ⊙ tensor for each weight, as leaves."""
+        return [
+            (tensor if mask is None else tensor * mask).requires_grad_()
+            for tensor, mask in zip(tensors, self.kept, strict=True)
+        ]
+
+    def buffers(self) -> dict[str, Tensor]:
+        """Return fresh copies of the buffers."""
+        return {key: self._copy(buffer) for key, buffer in self.model.named_buffers()}
+
+    def place(self, tree: Any) -> Any:
+        """Return inputs or labels on the model's device, in the computing dtype."""
+        return placed(tree, self.device, self.dtype)
+
+    def call(
+        self,
+        functional: Functional,
+        leaves: list[Tensor] | None = None,
+        buffers: dict[str, Tensor] | None = None,
+    ) -> Any:
+        """Return functional(model) with the copies in the model's place.
+
+        Each call sees the buffers as the model has them, unless it is given others.
+        """
+        tensors = {
+            **self._others,
+            **(self.buffers() if buffers is None else buffers),
+            **{
+                weight.key: leaf
+                for weight, leaf in zip(self.weights, leaves or self.leaves, strict=True)
+            },
+        }
+        return run_on(self.model, functional, tensors)
+
+    def scalar(self, functional: Functional, what: str) -> Tensor:
+        """Return functional(model), checked to be one real number that has a gradient."""
+        value = self.call(functional)
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            got = (
+                f"a tensor of shape {tuple(value.shape)}"
+                if isinstance(value, Tensor)
+                else f"a {type(value).__name__}"
+            )
+            raise ProblemError(f"{what} returned {got}; wanted a tensor that holds one number")
+        if not value.is_floating_point() or not value.requires_grad:
+            raise ProblemError(
+                f"{what} does not depend on any scored parameter (it returned {value.dtype} "
+                "without a gradient); compute it from the model with differentiable operations"
+            )
+        return value
+
+    def gradients(self, functional: Functional, what: str) -> list[Tensor]:
+        """Return ∂ functional(model) / ∂ leaf for each weight, zeros where it has no part."""
+        found = torch.autograd.grad(self.scalar(functional, what), self.leaves, allow_unused=True)
+        if all(gradient is None for gradient in found):
+            raise ProblemError(f"{what} does not depend on any scored parameter")
+        return self.materialized(found)
+
+    def materialized(self, gradients: Iterable[Tensor | None]) -> list[Tensor]:
+        """Return the gradients with zeros for those that are None."""
+        return [
+            torch.zeros_like(leaf) if gradient is None else gradient
+            for gradient, leaf in zip(gradients, self.leaves, strict=True)
+        ]
+
+    def scores(self, values: Iterable[Tensor]) -> dict[str, Tensor]:
+        """Return `values`, one for each weight, by name."""
+        return collected(self.weights, values)
+
+    def _copy(self, tensor: Tensor) -> Tensor:
+        if not tensor.is_floating_point():
+            return tensor.detach().clone()
+        value = tensor.detach().to(self.dtype, copy=True)
+        return value if self._transform is None else self._transform(value)
+
+
+def run_on(model: nn.Module, functional: Functional, tensors: dict[str, Tensor]) -> Any:
+    """Return functional(model) with `tensors` in place of the parameters and buffers named."""
+    probe = _Probe(model, functional)
+    return functional_call(probe, {f"model.{key}": t for key, t in tensors.items()}, ())
+
+
+def collected(weights: list[Weight], values: Iterable[Tensor]) -> dict[str, Tensor]:
+    """Return `values` by the weights' names, detached.
+
+    Raises
+    ------
+    ProblemError
+        A score holds NaN or an infinity.
+    """
+    scores: dict[str, Tensor] = {}
+    for weight, value in zip(weights, values, strict=True):
+        if not torch.isfinite(value).all():
+            raise ProblemError(
+                f"the score of {weight.name!r} holds NaN or an infinity ({value.dtype}); look "
+                "for them in the parameters and the data, or ask for dtype=torch.float64"
+            )
+        scores[weight.name] = value.detach()
+    return scores
+
+
+class _Probe(nn.Module):
+    """What makes functional_call run any function of a model, not its forward alone."""
+
+    def __init__(self, model: nn.Module, functional: Functional) -> None:
+        super().__init__()
+        self.model = model
+        self._functional = functional
+
+    def forward(self) -> Any:
+        return self._functional(self.model)
+
+
+def _wider(one: torch.dtype, other: torch.dtype) -> torch.dtype:
+    # Float8 kinds promote with nothing; float32 holds them all.
+    return torch.float64 if torch.float64 in (one, other) else torch.float32
