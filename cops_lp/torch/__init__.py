@@ -1,17 +1,20 @@
-"""From scores of a network's tensors to masks, on the CPU and on a GPU.
+"""From a :class:`torch.nn.Module` to scores and masks: ``pip install 'cops-lp[torch]'``.
 
-A thin adapter: it walks mappings of tensors in place and hands them to the package's one driver.
-``pip install 'cops-lp[torch]'`` brings torch; importing this subpackage does not import it.
+Importing this subpackage imports torch; ``import cops_lp`` does not.
 
-====================================  ========================================================
-`masks`, `balance`                    masks from scores, as :func:`cops_lp.solve` and
-                                      :func:`cops_lp.balance` compute them
-`apply_masks`, `remove_masks`         through :mod:`torch.nn.utils.prune`
-`save_masks`, `load_masks`            as ``.safetensors`` files
-`flat_score`                          a mapping of tensors as the package's other functions
-                                      take it
-`scores`                              pruning scores of a model: magnitude, SNIP, GraSP, …
-====================================  ========================================================
+=============================  ===============================================================
+`scores`                       pruning scores of a model: magnitude, SNIP, GraSP, SynFlow, ...
+`masks`, `balance`             masks from scores, as :func:`cops_lp.solve` and
+                               :func:`cops_lp.balance` compute them
+`apply_masks`, `remove_masks`  through :mod:`torch.nn.utils.prune`
+`save_masks`, `load_masks`     as ``.safetensors`` files
+`flat_score`                   a mapping of tensors, as the package's other functions take it
+=============================  ===============================================================
+
+Raises
+------
+MissingDependencyError
+    On import, where torch is not installed.
 
 Examples
 --------
@@ -29,6 +32,11 @@ from typing import TYPE_CHECKING, Any
 
 from cops_lp.errors import MissingDependencyError
 
+try:
+    import torch as _torch  # noqa: F401
+except ImportError as error:
+    raise MissingDependencyError("torch", "torch", "by cops_lp.torch") from error
+
 # Public name -> module that defines it.
 _PUBLIC = {
     "Layer": "report",
@@ -43,7 +51,6 @@ _PUBLIC = {
     "remove_masks": "applying",
     "save_masks": "files",
 }
-_SUBPACKAGES = ("scores",)
 
 __all__ = [
     "Layer",
@@ -70,17 +77,13 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC and name not in _SUBPACKAGES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        import_module("torch")
-    except ImportError as error:
-        raise MissingDependencyError("torch", "torch", "by cops_lp.torch") from error
-    if name in _SUBPACKAGES:
+    if name == "scores":
         return import_module(f".{name}", __name__)
-    value = getattr(import_module(f".{_PUBLIC[name]}", __name__), name)
-    globals()[name] = value
-    return value
+    if name in _PUBLIC:
+        value = getattr(import_module(f".{_PUBLIC[name]}", __name__), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -66,7 +66,7 @@ class TensorPieces(Pieces):
 
     def take(self, index: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
         """Entries at ascending flat indices, on the device."""
-        own = torch.tensor(index, device=self.device)
+        own = torch.from_numpy(np.array(index)).to(self.device)  # a copy: it may be read-only
         parts = []
         for i, first, last in self.groups(index):
             inside, tensor = own[first:last] - self.starts[i], self._tensors[i]

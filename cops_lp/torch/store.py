@@ -74,7 +74,7 @@ class TensorMask:
     def _key(self, key: slice | np.ndarray) -> slice | torch.Tensor:
         if isinstance(key, slice):
             return key
-        return torch.tensor(key, device=self.tensor.device)
+        return torch.from_numpy(np.array(key)).to(self.tensor.device)
 
 
 class Row(Protocol):
