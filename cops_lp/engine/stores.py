@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..kernels.screening import BLOCK, LANES, MASS, TILE, screen
+from .failures import NotFiniteError
 from .masses import Masses
 from .region import MARGIN, Ellipsoid, Region
 from .threads import Beside, map_parts
@@ -82,6 +83,9 @@ class Store(Protocol):
         `mask` (bool, shape (size,)), where given, becomes True where a weight is kept. Open
         weights that are equal to a column of `masses`, shape (1 + K, m), are counted: what
         the mask says of them is for :meth:`hand_out` to write.
+
+        OverflowError where what is kept sums to more than float64 holds, NotFiniteError where
+        it is NaN: NaN is never kept, so a score has changed meanwhile.
         """
         ...
 
@@ -184,6 +188,12 @@ class ArrayStore:
 
         chunks = map_parts(run, starts, workers)
         sums = np.concatenate([chunk.sums for chunk in chunks])
+        with np.errstate(over="ignore"):
+            magnitudes = sums[:, 2].sum(axis=0)
+        if np.isnan(magnitudes).any():
+            raise NotFiniteError
+        if np.isinf(magnitudes).any():
+            raise OverflowError
         kept = sum(chunk.kept for chunk in chunks)
         parts = np.array([chunk.counts for chunk in chunks])
         n = sum(len(chunk.index) for chunk in chunks)
@@ -198,7 +208,7 @@ class ArrayStore:
         return Screened(
             kept=kept,
             sums=np.array([_sum(sums[:, :2, j]) for j in range(1 + self.controls)]),
-            magnitudes=sums[:, 2].sum(axis=0),
+            magnitudes=magnitudes,
             index=index,
             scores=scores,
             masses=Masses(equal.astype(np.float64), parts.sum(axis=0)),
