@@ -123,7 +123,7 @@ def unsolved_solution(
         gap=np.nan,
         mask_objective=np.nan,
         kept=np.full(K, np.nan),
-        floors=problem.floors,
+        floors=problem.known_floors(),
         shortfall=np.full(K, np.nan),
         method=method,
         certificate=certificate,

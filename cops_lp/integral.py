@@ -75,7 +75,14 @@ def prove_mask(
     passes, width = 0, 0.0
     while True:
         near, more = weights_within(
-            store, found.candidates, multipliers, found.threshold, count=_WEIGHTS, width=width
+            store,
+            found.candidates,
+            multipliers,
+            found.threshold,
+            rounded.mask,
+            rounded.changed,
+            count=_WEIGHTS,
+            width=width,
         )
         passes += more
         index = np.arange(store.size) if near.index is None else near.index

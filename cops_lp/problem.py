@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex, TypeAlias
@@ -24,8 +24,7 @@ FLOOR_TOLERANCE = 1e-12
 the best mask counts as the best itself: a user's own sum, rounded differently."""
 
 ARRAY_CHANGED = (
-    "a score held a value that was not finite and holds none now: "
-    "was an array changed during the solve?"
+    "two reads of the scores contradict each other: was an array changed during the solve?"
 )
 
 JOINT_TOLERANCE = 2e-13
@@ -278,13 +277,50 @@ class Problem:
         for name, control in zip(self.names, self.controls, strict=True):
             _check_finite(f"control {name!r}", control)
 
-    def prepare(self, threads: int) -> None:
-        """Compute what the floors need, on so many threads; at once where nothing is needed."""
+    def check_sums(self) -> None:
+        """Read every score and raise if sums of k entries can be beyond float64.
+
+        The solver calls this only after it met such a sum.
+
+        Raises
+        ------
+        ProblemError
+            Names the score and its largest entry.
+        """
+        for name, score in zip(self.score_names, self.scores, strict=True):
+            largest = max(float(np.abs(block).max()) for _, block in _blocks(score))
+            if not math.isfinite(largest * self.keep):
+                raise ProblemError(
+                    f"entries of {name!r} are up to {largest:g}, so that {self.keep} of them sum "
+                    "to more than float64 holds; scale it down (that changes no mask)"
+                )
+
+    def prepare(self, threads: int, deadline: float = math.inf) -> None:
+        """Compute what the floors need, on so many threads; at once where nothing is needed.
+
+        OutOfTimeError of the engine where a pass would begin after the deadline, which is on
+        ``time.perf_counter``'s clock.
+        """
         if self.retain is not None:
             for j in range(len(self.controls)):
-                self._attainable(1 + j, threads)
+                self._attainable(1 + j, threads, deadline)
 
-    def _attainable(self, j: int, threads: int | None = None) -> _Attainable:
+    def known_floors(self) -> np.ndarray:
+        """`floors` without reading a score: NaN where `retain` needs a best not known yet."""
+        if self.retain is None or all(
+            (1 + j, self.keep) in self._state for j in range(len(self.controls))
+        ):
+            return self.floors
+        return np.full(len(self.controls), np.nan)
+
+    def known_sizes(self) -> np.ndarray:
+        """Summed absolute entries of each control's best mask; ∞ where not known. Shape (K,)."""
+        known = [self._state.get((1 + j, self.keep)) for j in range(len(self.controls))]
+        return np.array([math.inf if best is None else best.magnitude for best in known])
+
+    def _attainable(
+        self, j: int, threads: int | None = None, deadline: float = math.inf
+    ) -> _Attainable:
         """Best of score j (0 is the target) in k weights; computed once per budget."""
         key = (j, self.keep)
         if key not in self._state:
@@ -293,15 +329,16 @@ class Problem:
             from .engine.threads import thread_count
 
             store = make_store((self.scores[j],), thread_count(threads))
-            found = best_sum(store, self.keep)
+            try:
+                found = best_sum(store, self.keep, deadline)
+            except OverflowError:
+                raise ProblemError(
+                    f"the {self.keep} largest entries of {self.score_names[j]!r} sum to "
+                    "inf, beyond float64; scale it down (that changes no mask)"
+                ) from None
             if found is None:
                 self.check_finite()
                 raise SolverError(ARRAY_CHANGED)
-            if not math.isfinite(found[0]):
-                raise ProblemError(
-                    f"the {self.keep} largest entries of {self.score_names[j]!r} sum to "
-                    f"{found[0]}, beyond float64; scale it down (that changes no mask)"
-                )
             self._state[key] = _Attainable(*found)
         return self._state[key]
 
@@ -467,14 +504,19 @@ def _is_empty(value: Any) -> bool:
     return isinstance(value, (Sequence, Mapping, np.ndarray)) and len(value) == 0
 
 
+def _blocks(score: Score) -> Iterator[tuple[int, np.ndarray]]:
+    """Walk over a score's entries in C order, as float64, with the index of each block's first."""
+    flat: Any = score if isinstance(score, Pieces) else score.flat
+    for start in range(0, score.size, _BLOCK):
+        yield start, np.asarray(flat[start : start + _BLOCK]).astype(np.float64)
+
+
 def _check_finite(label: str, score: Score) -> None:
     if score.dtype.kind in "iub":
         return
-    flat: Any = score if isinstance(score, Pieces) else score.flat
     nans = infinities = 0
     first = -1
-    for start in range(0, score.size, _BLOCK):
-        block = np.asarray(flat[start : start + _BLOCK]).astype(np.float64)
+    for start, block in _blocks(score):
         bad = ~np.isfinite(block)
         if bad.any():
             if first < 0:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import numbers
 import time
 from typing import Any
 
 import numpy as np
 
 from .assembly import unsolved_solution
-from .engine.driver import NotFiniteError, OutOfTimeError, Relaxation, solve_relaxation
+from .engine.driver import Relaxation, solve_relaxation
+from .engine.failures import ChangedError, NotFiniteError, OutOfTimeError
 from .engine.nearest import nearest_weights
 from .engine.stores import Mask, Store, make_store
 from .engine.threads import thread_count
@@ -19,9 +21,12 @@ from .problem import ARRAY_CHANGED, FLOOR_TOLERANCE, Controls, Keep, PerControl,
 from .rounding import Rounded, assign_fractional, repair_by_swaps
 from .solution import Fractional, Solution, Status
 
-__all__ = ["solve", "solve_problem"]
+__all__ = ["seconds_of", "solve", "solve_problem"]
 
 _GAP_TOLERANCE = 1e-12
+_SMALLEST = 2.0**-1074 / _GAP_TOLERANCE
+"""Of a score's mean entry: float64's least step is as small beside it as a gap may be."""
+
 _MET = FLOOR_TOLERANCE / 2
 """A floor lacks nothing up to this share of the summed absolute control: stricter than the
 judge's, so that a borderline case is not told two ways."""
@@ -112,19 +117,26 @@ def solve_problem(
 ) -> Solution:
     """Solve a validated problem; see :func:`solve`."""
     start = time.perf_counter()
-    deadline = start + _seconds(time_limit)
+    deadline = start + seconds_of(time_limit)
     count = thread_count(threads)
     store = make_store(problem.scores, count)
-    problem.prepare(count)
-    floors = problem.floors
     method = ("top-k", "two-score", "dual simplex")[min(len(problem.controls), 2)]
-    mask = store.new_mask()
     try:
+        problem.prepare(count, deadline)
+        floors = problem.floors
+        mask = store.new_mask()
         wanted = np.stack((floors, np.zeros(len(floors))), axis=1)
         found = solve_relaxation(store, problem.keep, wanted, mask, deadline=deadline)
-    except NotFiniteError:
+        if found.feasible:
+            proof = (deadline, count, raise_on_infeasible) if integral else None
+            return _finish(problem, store, found, mask, method, start, proof)
+    except (ChangedError, NotFiniteError):
         problem.check_finite()
         raise SolverError(ARRAY_CHANGED) from None
+    except OverflowError as error:
+        problem.check_finite()
+        problem.check_sums()
+        raise SolverError(f"{Status.NUMERICAL_ERROR.value} ({problem!r})") from error
     except OutOfTimeError:
         return unsolved_solution(
             problem,
@@ -134,23 +146,18 @@ def solve_problem(
         )
     finally:
         store.close()
-    if not found.feasible:
-        assert found.certificate is not None
-        certificate = found.certificate / found.certificate.sum()
-        if raise_on_infeasible:
-            raise InfeasibleError(
-                problem.names, floors, problem.best()[1:], certificate, problem.keep
-            )
-        return unsolved_solution(
-            problem,
-            Status.INFEASIBLE,
-            method=method,
-            certificate=certificate,
-            passes=found.passes,
-            seconds=time.perf_counter() - start,
-        )
-    proof = (deadline, count, raise_on_infeasible) if integral else None
-    return _finish(problem, store, found, mask, method, start, proof)
+    assert found.certificate is not None
+    certificate = found.certificate / found.certificate.sum()
+    if raise_on_infeasible:
+        raise InfeasibleError(problem.names, floors, problem.best()[1:], certificate, problem.keep)
+    return unsolved_solution(
+        problem,
+        Status.INFEASIBLE,
+        method=method,
+        certificate=certificate,
+        passes=found.passes,
+        seconds=time.perf_counter() - start,
+    )
 
 
 def _finish(
@@ -167,6 +174,9 @@ def _finish(
     `proof`, where the best mask is wanted: the search's deadline and threads, and whether to
     raise where there is none.
     """
+    failed = f"{Status.NUMERICAL_ERROR.value} (gap {found.gap:.3g}, {problem!r})"
+    if not np.isfinite([*found.multipliers, found.threshold, found.gap]).all():
+        raise SolverError(failed)
     floors = problem.floors
     f_scores = found.fractional_scores
     kept_sums = found.kept_sums.sum(axis=1)
@@ -205,9 +215,10 @@ def _finish(
         objective = float(kept_sums[0] + f_scores[0] @ found.values)
         sizes = found.magnitudes + np.abs(f_scores) @ found.values
         scale = sizes[0] + 1e-3 * float(found.multipliers @ sizes[1:])  # as the judge's
-    sound = np.isfinite([*found.multipliers, found.threshold, objective, scale]).all()
+    sound = math.isfinite(objective) and math.isfinite(scale)
     if not (sound and max(abs(found.gap), found.floors_gap) <= _GAP_TOLERANCE * scale):
-        raise SolverError(f"{Status.NUMERICAL_ERROR.value} (gap {found.gap:.3g}, {problem!r})")
+        raise SolverError(failed)
+    _check_statable(problem, found.multipliers, sizes)
     bound = integer_bound = objective + found.gap
     if proof and len(floors):
         deadline, threads, raise_on_infeasible = proof
@@ -245,11 +256,32 @@ def _finish(
     )
 
 
-def _seconds(time_limit: float | None) -> float:
+def _check_statable(problem: Problem, multipliers: np.ndarray, sizes: np.ndarray) -> None:
+    """Raise where scores are so small that float64 rounds their prices and floors too coarsely.
+
+    `sizes`, shape (1 + K,): the summed absolute scores kept.
+    """
+    used = np.append(multipliers.any(), multipliers > 0.0)
+    sizes = np.where(used, sizes, 0.0)
+    sizes[1:] = np.where(used[1:], np.minimum(sizes[1:], problem.known_sizes()), sizes[1:])
+    for name, size in zip(problem.score_names, sizes, strict=True):
+        if 0.0 < size < problem.keep * _SMALLEST:
+            raise ProblemError(
+                f"{problem.keep} entries of {name!r} sum to {size:.3g}, where float64 has few "
+                "digits left; scale it up (that changes no mask)"
+            )
+
+
+def seconds_of(time_limit: Any) -> float:
+    """Return the limit as a float, ∞ for None; ProblemError where it is none."""
     if time_limit is None:
         return math.inf
-    if not isinstance(time_limit, (int, float)) or not time_limit >= 0.0:
+    real = isinstance(time_limit, numbers.Real) and not isinstance(time_limit, bool)
+    if not (real and time_limit >= 0.0):
         raise ProblemError(
             f"time_limit is {time_limit!r}; wanted seconds, 0 or more, or None for no limit"
         )
-    return float(time_limit)
+    try:
+        return float(time_limit)
+    except OverflowError:  # an int or a fraction beyond float64
+        return math.inf

@@ -170,7 +170,7 @@ def test_floors_beyond_any_sum():
 
 @pytest.mark.parametrize(
     ("target_unit", "control_unit"),
-    [(1e-300, 1e300), (1e300, 1e-300), (1e-320, 1.0), (1e308, 1.0)],
+    [(1e-300, 1e300), (1e300, 1e-300), (1e-320, 1.0)],
 )
 def test_multipliers_beyond_float64_are_refused(target_unit, control_unit):
     target, control = np.random.default_rng(0).random((2, 50))

@@ -1,7 +1,7 @@
 """Double-doubles in NumPy: sums and floors that keep what float64 would round off.
 
 Arrays of shape (n, 2): the value is the sum of a row, its second entry below half a unit in
-the last place of the first.
+the last place of the first. What is beyond float64 raises OverflowError.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ __all__ = ["add", "of_fractions", "subtract"]
 
 
 def add(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """X + y; not finite where it is beyond float64's range."""
-    with np.errstate(over="ignore", invalid="ignore"):
+    """X + y."""
+    with np.errstate(over="ignore"):
         total = x[:, 0] + y[:, 0]
-        part = total - x[:, 0]
-        error = (x[:, 0] - (total - part)) + (y[:, 0] - part) + (x[:, 1] + y[:, 1])
-        high = total + error
-        return np.stack((high, error - (high - total)), axis=1)
+    if not np.isfinite(total).all():
+        raise OverflowError
+    part = total - x[:, 0]
+    error = (x[:, 0] - (total - part)) + (y[:, 0] - part) + (x[:, 1] + y[:, 1])
+    high = total + error
+    return np.stack((high, error - (high - total)), axis=1)
 
 
 def subtract(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -30,13 +32,9 @@ def subtract(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def of_fractions(values: Iterable[Fraction]) -> np.ndarray:
-    """Nearest double-doubles of exact numbers; NaN beyond float64's range."""
+    """Nearest double-doubles of exact numbers within float64's range."""
     rows = []
     for value in values:
-        try:
-            high = float(value)
-        except OverflowError:
-            rows.append((np.nan, np.nan))
-        else:
-            rows.append((high, float(value - Fraction(high))))
+        high = float(value)
+        rows.append((high, float(value - Fraction(high))))
     return np.array(rows).reshape(-1, 2)

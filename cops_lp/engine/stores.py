@@ -11,11 +11,21 @@ import numpy as np
 
 from ..kernels.screening import BLOCK, LANES, MASS, TILE, screen
 from ..pieces import ArrayPieces, Pieces, Score, address_of, fits_single
+from .failures import NotFiniteError
 from .masses import Masses
 from .region import MARGIN, Ellipsoid, Region
 from .threads import Beside, map_parts
 
-__all__ = ["ArrayStore", "Mask", "Prepared", "Screened", "Store", "correctly_rounded", "make_store"]
+__all__ = [
+    "ArrayStore",
+    "Mask",
+    "Prepared",
+    "Screened",
+    "Store",
+    "check_magnitudes",
+    "correctly_rounded",
+    "make_store",
+]
 
 _PAD = 272  # keeps rows from starting at the same place of a page, where they share cache sets
 _MOST = 8  # blocks handed to a thread at once: fewer, and threads wait for one another
@@ -88,6 +98,9 @@ class Store(Protocol):
         `mask` (bool, shape (size,)), where given, becomes True where a weight is kept. Open
         weights that are equal to a column of `masses`, shape (1 + K, m), are counted: what
         the mask says of them is for :meth:`hand_out` to write.
+
+        OverflowError where what is kept sums to more than float64 holds, NotFiniteError where
+        it is NaN: NaN is never kept, so a score has changed meanwhile.
         """
         ...
 
@@ -188,6 +201,8 @@ class ArrayStore:
 
         chunks = map_parts(run, starts, workers)
         sums = np.concatenate([chunk.sums for chunk in chunks])
+        with np.errstate(over="ignore"):
+            magnitudes = check_magnitudes(sums[:, 3].sum(axis=0))
         kept = sum(chunk.kept for chunk in chunks)
         parts = np.array([chunk.counts for chunk in chunks])
         n = sum(len(chunk.index) for chunk in chunks)
@@ -204,7 +219,7 @@ class ArrayStore:
             sums=np.array(
                 [correctly_rounded(sums[:, :3, j].ravel()) for j in range(1 + self.controls)]
             ),
-            magnitudes=sums[:, 3].sum(axis=0),
+            magnitudes=magnitudes,
             index=index,
             scores=scores,
             masses=Masses(equal.astype(np.float64), parts.sum(axis=0)),
@@ -398,16 +413,30 @@ def _copy(flat: Any, start: int, out: np.ndarray) -> None:
 
 
 def correctly_rounded(parts: np.ndarray) -> tuple[float, float]:
-    """Sum of shape (n,) as a double-double, rounded correctly: the parts' order cannot matter.
+    """Sum of finite numbers, shape (n,), as a double-double: their order cannot matter.
 
-    NaN where it is beyond float64, which the caller's checks refuse.
+    OverflowError where it is beyond float64.
     """
     terms = parts.tolist()
-    try:
-        total = math.fsum(terms)
-        return total, math.fsum([*terms, -total])
-    except (OverflowError, ValueError):
-        return math.nan, math.nan
+    total = math.fsum(terms)
+    return total, math.fsum([*terms, -total])
+
+
+def check_magnitudes(magnitudes: np.ndarray) -> np.ndarray:
+    """Return summed absolute scores of the weights kept, if they are numbers.
+
+    Raises
+    ------
+    NotFiniteError
+        Scores that changed since they were decided.
+    OverflowError
+        A sum beyond float64.
+    """
+    if np.isnan(magnitudes).any():
+        raise NotFiniteError
+    if np.isinf(magnitudes).any():
+        raise OverflowError
+    return magnitudes
 
 
 def make_store(scores: Sequence[Score], threads: int = 1) -> Store:

@@ -11,7 +11,13 @@ import torch
 
 from cops_lp.engine.masses import Masses
 from cops_lp.engine.region import Region
-from cops_lp.engine.stores import ArrayStore, Prepared, Screened, correctly_rounded
+from cops_lp.engine.stores import (
+    ArrayStore,
+    Prepared,
+    Screened,
+    check_magnitudes,
+    correctly_rounded,
+)
 from cops_lp.kernels.screening import MASS
 from cops_lp.pieces import fits_single
 
@@ -186,6 +192,9 @@ class TorchStore:
         if mask is not None:
             mask[index[near.kept]] = np.True_
         totals = [total.parts() for total in sums]
+        with np.errstate(over="ignore"):
+            magnitudes = np.array([size for _, size in totals]) + near.magnitudes
+        check_magnitudes(magnitudes)
         parts = counts.cpu().numpy()
         return Screened(
             kept=kept + len(near.kept),
@@ -195,7 +204,7 @@ class TorchStore:
                     for (sure, _), own in zip(totals, near.sums, strict=True)
                 ]
             ),
-            magnitudes=np.array([size for _, size in totals]) + near.magnitudes,
+            magnitudes=magnitudes,
             index=index[near.opened],
             scores=np.ascontiguousarray(near_scores[:, near.opened], dtype=self._dtype),
             masses=Masses(equal.astype(np.float64), parts.sum(axis=0)),
