@@ -66,7 +66,7 @@ MUTANTS = (
            "tests/test_driver.py"),
     Mutant("positions within the part", SCREENING,
            "before, place = found, offset + start", "before, place = found, start",
-           "tests/test_driver.py"),
+           "tests/test_pieces.py"),
     Mutant("the last few kept weights not counted", SCREENING,
            "kept += state[i] & 1", "kept += 0", "tests/test_driver.py"),
     Mutant("a lane's rounding errors dropped", SCREENING,
@@ -95,7 +95,7 @@ MUTANTS = (
            "if index is None or reached <= candidates.width:", "if True:",
            "tests/test_driver.py tests/test_masses.py tests/test_solver.py"),
     Mutant("a helper thread left behind", "engine/threads.py",
-           "            helper.join()\n", "            pass\n", "tests/test_threads.py"),
+           "                thread.join()\n", "                break\n", "tests/test_threads.py"),
     # --- the exact solvers
     Mutant("the largest controls first on either side", TWO_SCORE,
            "_choose(side, ties, order, len(ties) - count, count, least)",
