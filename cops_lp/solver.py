@@ -280,7 +280,7 @@ def method_of(problem: Problem) -> str:
     return ("top-k", "two-score", "dual simplex")[min(len(problem.controls), 2)]
 
 
-def seconds_of(time_limit: float | None) -> float:
+def seconds_of(time_limit: Any) -> float:
     """Return the limit as a float, ∞ for None; ProblemError where it is none."""
     if time_limit is None:
         return math.inf
