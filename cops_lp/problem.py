@@ -164,8 +164,11 @@ class Problem:
         -----
         O(d) and one pass for each score.
         """
-        scores = range(1 + len(self.controls))
-        return np.array([self._attainable(j, threads).best for j in scores])
+        return np.array([self.best_of(j, threads) for j in range(1 + len(self.controls))])
+
+    def best_of(self, j: int, threads: int | None, deadline: float = math.inf) -> float:
+        """Best of score j, 0 for the target; see :meth:`best` and :meth:`prepare`."""
+        return self._attainable(j, threads, deadline).best
 
     @cached_property
     def floors(self) -> np.ndarray:

@@ -21,7 +21,7 @@ from .problem import ARRAY_CHANGED, FLOOR_TOLERANCE, Controls, Keep, PerControl,
 from .rounding import Rounded, assign_fractional, repair_by_swaps
 from .solution import Fractional, Solution, Status
 
-__all__ = ["seconds_of", "solve", "solve_problem"]
+__all__ = ["method_of", "seconds_of", "solve", "solve_problem"]
 
 _GAP_TOLERANCE = 1e-12
 _SMALLEST = 2.0**-1074 / _GAP_TOLERANCE
@@ -59,8 +59,8 @@ def solve(
         Threads that read the scores; all of the process's CPUs by default. The result is the
         same bits for any number.
     time_limit : float, optional
-        Seconds after which no further pass over the scores is begun and the search for the
-        best 0/1 mask ends; None for no limit.
+        Seconds after which no further pass over the scores is begun, passes for `retain`
+        included, and the search for the best 0/1 mask ends; None for no limit.
     raise_on_infeasible : bool
         False returns a Solution with status INFEASIBLE instead of raising.
 
@@ -69,18 +69,21 @@ def solve(
     Solution
         ``solution.mask`` has exactly k True. Ties at the threshold go to the lowest index
         among weights that are equal in every score. With status TIME_LIMIT, and nothing kept,
-        where the limit came before the relaxation's optimum.
+        where the limit came before the relaxation's optimum; `floors` are NaN where it came
+        before they were known.
 
     Raises
     ------
     ProblemError
-        An argument is wrong, or a score holds NaN or an infinity.
+        An argument is wrong, a score holds NaN or an infinity, or sums of k of its entries are
+        beyond float64 or too small for its digits.
     InfeasibleError
         No mask, not even a fractional one, meets the floors. With `integral` the subclass
         IntegerInfeasibleError: a fractional one does, but none of whole weights.
     SolverError
         The answer failed the solver's own check: λ is beyond float64 in the scores' units,
-        say. Nothing doubtful is returned.
+        say. Or an array was changed during the solve, as far as that shows. Nothing doubtful
+        is returned.
 
     Notes
     -----
@@ -120,7 +123,6 @@ def solve_problem(
     deadline = start + seconds_of(time_limit)
     count = thread_count(threads)
     store = make_store(problem.scores, count)
-    method = ("top-k", "two-score", "dual simplex")[min(len(problem.controls), 2)]
     try:
         problem.prepare(count, deadline)
         floors = problem.floors
@@ -128,8 +130,8 @@ def solve_problem(
         wanted = np.stack((floors, np.zeros(len(floors))), axis=1)
         found = solve_relaxation(store, problem.keep, wanted, mask, deadline=deadline)
         if found.feasible:
-            proof = (deadline, count, raise_on_infeasible) if integral else None
-            return _finish(problem, store, found, mask, method, start, proof)
+            proof = (count, raise_on_infeasible) if integral else None
+            return _finish(problem, store, found, mask, start, deadline, proof)
     except (ChangedError, NotFiniteError):
         problem.check_finite()
         raise SolverError(ARRAY_CHANGED) from None
@@ -141,7 +143,7 @@ def solve_problem(
         return unsolved_solution(
             problem,
             Status.TIME_LIMIT,
-            method=method,
+            method=method_of(problem),
             seconds=time.perf_counter() - start,
         )
     finally:
@@ -153,7 +155,7 @@ def solve_problem(
     return unsolved_solution(
         problem,
         Status.INFEASIBLE,
-        method=method,
+        method=method_of(problem),
         certificate=certificate,
         passes=found.passes,
         seconds=time.perf_counter() - start,
@@ -165,14 +167,14 @@ def _finish(
     store: Store,
     found: Relaxation,
     mask: Mask,
-    method: str,
     start: float,
-    proof: tuple[float, int, bool] | None,
+    deadline: float,
+    proof: tuple[int, bool] | None,
 ) -> Solution:
     """Round the vertex and add up what mask and vertex hold.
 
-    `proof`, where the best mask is wanted: the search's deadline and threads, and whether to
-    raise where there is none.
+    `proof`, where the best mask is wanted: the search's threads, and whether to raise where
+    there is none.
     """
     failed = f"{Status.NUMERICAL_ERROR.value} (gap {found.gap:.3g}, {problem!r})"
     if not np.isfinite([*found.multipliers, found.threshold, found.gap]).all():
@@ -202,6 +204,7 @@ def _finish(
             mask,
             found.fractional,
             problem.keep - int(chosen.sum()),
+            deadline,
         )
         passes += more
         # Of equal weights the lowest index is the last to leave and the first to enter.
@@ -221,7 +224,7 @@ def _finish(
     _check_statable(problem, found.multipliers, sizes)
     bound = integer_bound = objective + found.gap
     if proof and len(floors):
-        deadline, threads, raise_on_infeasible = proof
+        threads, raise_on_infeasible = proof
         integer_bound, more = prove_mask(
             store, found, rounded, floors, slack, bound, deadline, threads
         )
@@ -248,7 +251,7 @@ def _finish(
         kept=totals[1:],
         floors=floors,
         shortfall=np.where(lack > slack, lack, 0.0),
-        method=method,
+        method=method_of(problem),
         passes=passes,
         open_count=found.open_count,
         seconds=time.perf_counter() - start,
@@ -270,6 +273,11 @@ def _check_statable(problem: Problem, multipliers: np.ndarray, sizes: np.ndarray
                 f"{problem.keep} entries of {name!r} sum to {size:.3g}, where float64 has few "
                 "digits left; scale it up (that changes no mask)"
             )
+
+
+def method_of(problem: Problem) -> str:
+    """Name of the algorithm that solves a problem."""
+    return ("top-k", "two-score", "dual simplex")[min(len(problem.controls), 2)]
 
 
 def seconds_of(time_limit: Any) -> float:

@@ -21,7 +21,6 @@ from cops_lp import (
     MissingDependencyError,
     Problem,
     ProblemError,
-    SolverError,
     Status,
     certify,
 )

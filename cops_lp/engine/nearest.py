@@ -9,6 +9,7 @@ make a mask of neither.
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,8 +46,11 @@ def nearest_weights(
     mask: Mask,
     fractional: np.ndarray,
     count: int,
+    deadline: float,
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Weights nearest to the threshold, NEAREST with x = 1 and as many with x < 1.
+
+    Of the candidates only where the deadline has passed.
 
     Parameters
     ----------
@@ -60,6 +64,8 @@ def nearest_weights(
     fractional : ndarray of int64
     count : int
         How many weights have x = 1.
+    deadline : float
+        On ``time.perf_counter``'s clock: the store is not read after it.
 
     Returns
     -------
@@ -102,7 +108,7 @@ def nearest_weights(
                 reached = max(reached, float(distance[order[-1]]))
             elif len(order) < total:
                 reached = math.inf
-        if index is None or reached <= candidates.width:
+        if index is None or reached <= candidates.width or time.perf_counter() > deadline:
             near = np.sort(np.concatenate(chosen))
             found = scores[:, near].astype(np.float64)
             return near if index is None else index[near], found, passes

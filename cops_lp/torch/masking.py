@@ -140,6 +140,7 @@ def balance(
     *,
     keep: Keep,
     threads: int | None = None,
+    time_limit: float | None = None,
 ) -> Pruning:
     """Keep k weights of a network so that the worst-kept score is kept best.
 
@@ -150,7 +151,7 @@ def balance(
     scores : mapping of str to mappings of str to Tensor, or sequence of such mappings
         One score or more, as `target` of :func:`masks`, all with the first one's names, shapes
         and device.
-    keep, threads
+    keep, threads, time_limit
         As in :func:`cops_lp.balance`.
 
     Returns
@@ -186,7 +187,10 @@ def balance(
         raise ProblemError("scores: none were given; wanted a mapping or a sequence of mappings")
     check_alike(_labeled("score", named))
     first = next(iter(named.values()))
-    return _pruning(first, cops_lp.balance(_scores(named, first), keep=keep, threads=threads))
+    found = cops_lp.balance(
+        _scores(named, first), keep=keep, threads=threads, time_limit=time_limit
+    )
+    return _pruning(first, found)
 
 
 def _named(noun: str, scores: Any) -> dict[str, Tensors]:
