@@ -140,7 +140,8 @@ def repair_by_swaps(
         out, into = np.flatnonzero(kept), np.flatnonzero(~kept)
         if len(out) == 0 or len(into) == 0:
             break
-        left = need[:, None, None] + A[:, out, None] - A[:, None, into]
+        # The difference first: a swap of equal weights then changes nothing, not even by rounding.
+        left = need[:, None, None] + (A[:, out, None] - A[:, None, into])
         lacks = _lack(left, slack)
         loss = c[out, None] - c[None, into]
         p, q = np.unravel_index(_first_best(lacks, loss), loss.shape)

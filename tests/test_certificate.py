@@ -235,3 +235,17 @@ def test_exact_sum():
     exact = sum(map(Fraction, values.tolist()), Fraction(0))
     assert total.value() == pytest.approx(float(exact), rel=1e-15)
     assert abs(float(values.sum()) - float(exact)) > abs(total.value() - float(exact))
+
+
+def test_a_dropped_weight_above_the_threshold_is_seen_by_its_own_condition():
+    solution = cops_lp.solve(np.arange(10.0), keep=3)
+    mask = np.zeros(10, dtype=bool)
+    mask[[5, 7, 8]] = True
+    found = cops_lp.certify(solution.problem, replace(solution, mask=mask))
+    assert "weights' complementarity" in [each.name for each in found.checks if not each.passed]
+
+
+def test_a_share_that_is_not_kept_is_seen_by_its_own_condition():
+    solution = cops_lp.balance([[1.0, 0.5, 0.0], [0.0, 0.5, 1.0]], keep=1)
+    found = cops_lp.certify(solution.problem, replace(solution, share=1.01 * solution.share))
+    assert "share is kept" in [each.name for each in found.checks if not each.passed]

@@ -369,3 +369,19 @@ def test_a_combined_store_reads_the_weighted_sum():
     top = np.sort(expected)[::-1][:4_000]
     assert best == pytest.approx(top.sum(), rel=1e-13)
     assert magnitude == pytest.approx(np.abs(top).sum(), rel=1e-13)
+
+
+@pytest.mark.parametrize("K", [2, 3])
+def test_swaps_do_not_depend_on_what_was_open(K, monkeypatch):
+    """Cones leave other weights open than ellipsoids, other samples others: the mask is one."""
+    for seed in range(4):
+        rng = np.random.default_rng([K, seed])
+        scores = rng.exponential(size=(1 + K, 60_000)).astype(np.float32)
+        how = {"keep": 0.1, "retain": 0.6}
+        usual = cops_lp.solve(scores[0], list(scores[1:]), **how)
+        with monkeypatch.context() as patched:
+            patched.setattr(driver, "guess_region", lambda *_: None)
+            cone = cops_lp.solve(scores[0], list(scores[1:]), **how)
+        assert np.array_equal(cone.mask, usual.mask)
+        assert cone.kept.tolist() == usual.kept.tolist()
+        assert_certified(cone)

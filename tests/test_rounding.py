@@ -5,7 +5,10 @@ from __future__ import annotations
 from itertools import combinations
 
 import numpy as np
+import pytest
 
+from cops_lp.engine.nearest import Candidates, nearest_weights
+from cops_lp.engine.stores import ArrayStore
 from cops_lp.rounding import assign_fractional, repair_by_swaps
 
 NOTHING = np.zeros(1)
@@ -66,3 +69,26 @@ def test_several_swaps_and_no_way():
     assert beyond.sum() == 2
     everything = np.ones(4, dtype=bool)
     assert repair_by_swaps(everything, c, A, np.array([9.0]), NOTHING).all()
+
+
+@pytest.mark.parametrize("known", [1, 20, 200])
+def test_candidates_for_swaps_are_the_nearest_whatever_is_known(known):
+    rng = np.random.default_rng(known)
+    scores = rng.exponential(size=(3, 5_000)).astype(np.float32)
+    store = ArrayStore(tuple(scores))
+    lam, mu = np.array([0.5, 0.25]), 3.0
+    reduced = np.append(1.0, lam) @ scores.astype(np.float64) - mu
+    mask = reduced > 0.0
+    order = np.argsort(np.abs(reduced))
+    near = np.sort(order[:known])
+    candidates = Candidates(near, scores[:, near], float(np.abs(reduced[order[known - 1]])))
+    nothing = np.empty(0, np.int64)
+    index, found, passes = nearest_weights(
+        store, candidates, lam, mu, mask, nothing, int(mask.sum()), np.inf
+    )
+    wanted = [
+        np.flatnonzero(side)[np.argsort(np.abs(reduced[side]))][:64] for side in (mask, ~mask)
+    ]
+    assert index.tolist() == sorted(np.concatenate(wanted).tolist())
+    assert (found == scores[:, index]).all()
+    assert (passes > 0) == (known < 200)
