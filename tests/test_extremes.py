@@ -6,11 +6,8 @@ import copy
 import itertools
 import os
 import pickle
-import subprocess
-import sys
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,8 +17,7 @@ from cops_lp import InfeasibleError, MissingDependencyError, Problem, ProblemErr
 from cops_lp.solution import Fractional
 
 from .checks import assert_certified
-
-PACKAGE = Path(cops_lp.__file__).parent
+from .running import python
 
 
 def solved(*args, **kwargs):
@@ -238,18 +234,6 @@ def test_arguments_read_as_their_users_mean_them():
 SOLVE = "import cops_lp; print(cops_lp.solve(range(600), [range(600)], keep=300, retain=0.9).gap)"
 
 
-def python(code, **settings):
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
-        capture_output=True,
-        text=True,
-        cwd=PACKAGE.parent,
-        timeout=300,
-        check=False,
-        **settings,
-    )
-
-
 def test_where_numba_cannot_cache_the_kernels_compile_all_the_same(monkeypatch):
     from cops_lp.kernels import _jit
 
@@ -265,7 +249,7 @@ def test_where_numba_cannot_cache_the_kernels_compile_all_the_same(monkeypatch):
 
 
 def test_without_the_compiler():
-    done = python(SOLVE, env={**os.environ, "NUMBA_DISABLE_JIT": "1"})
+    done = python(SOLVE, NUMBA_DISABLE_JIT="1")
     assert done.stdout == "0.0\n", done.stderr
 
 
@@ -284,5 +268,5 @@ def test_kernels_stay_inside_their_arrays():
         "        pass\n"
         "print('inside')\n"
     )
-    done = python(code, env={**os.environ, "NUMBA_DISABLE_JIT": "1"})
+    done = python(code, NUMBA_DISABLE_JIT="1")
     assert done.stdout == "inside\n", done.stderr
