@@ -289,7 +289,7 @@ class Problem:
             Names the score and its largest entry.
         """
         for name, score in zip(self.score_names, self.scores, strict=True):
-            largest = max(abs(float(score.max())), abs(float(score.min())))
+            largest = _largest(score)
             if not math.isfinite(largest * self.keep):
                 raise ProblemError(
                     f"entries of {name!r} are up to {largest:g}, so that {self.keep} of them sum "
@@ -333,6 +333,8 @@ class Problem:
             try:
                 found = best_sum(store, self.keep, deadline)
             except OverflowError:
+                if math.isfinite(_largest(self.scores[j]) * self.keep):
+                    raise
                 raise ProblemError(
                     f"the {self.keep} largest entries of {self.score_names[j]!r} sum to "
                     "inf, beyond float64; scale it down (that changes no mask)"
@@ -352,6 +354,10 @@ class Problem:
 class _Attainable:
     best: float  # sum of the k largest entries
     magnitude: float  # sum of their absolute values, the scale of rounding errors
+
+
+def _largest(score: np.ndarray) -> float:
+    return max(abs(float(score.max())), abs(float(score.min())))
 
 
 def _as_scores(name: str, value: Any) -> np.ndarray:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import os
 import pickle
 from dataclasses import replace
 from fractions import Fraction

@@ -79,9 +79,10 @@ def interrupt_after(seconds):
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer that interrupts")
-@pytest.mark.parametrize("waiting", ["map_parts", "Beside"])
-def test_an_interrupt_while_waiting_for_threads_leaves_none(waiting):
-    """Guard: `_join` goes on joining after an interrupt, which it raises then."""
+@pytest.mark.parametrize("parts", [True, False])
+def test_an_interrupt_while_waiting_for_threads_leaves_none(parts):
+    """Guard: `_Helper.join` goes on waiting after an interrupt, for an event: Thread.join would
+    take the thread for ended."""
     ended = []
 
     def slow(_=None):
@@ -94,10 +95,7 @@ def test_an_interrupt_while_waiting_for_threads_leaves_none(waiting):
     before = interrupt_after(0.15)
     try:
         with pytest.raises(KeyboardInterrupt):
-            if waiting == "map_parts":
-                threads.map_parts(slow, range(2), 2)
-            else:
-                threads.Beside(slow).join()
+            threads.map_parts(slow, range(2), 2) if parts else threads.Beside(slow).join()
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
         signal.signal(signal.SIGALRM, before)
@@ -148,7 +146,7 @@ def test_a_mask_that_is_still_being_made_when_it_is_written(monkeypatch):
 
 
 def test_where_no_more_threads_can_be_started(monkeypatch):
-    """Guard: `_started` takes "can't start new thread" for fewer threads; the answer is the same."""
+    """Guard: `_Helper.start` takes "can't start new thread" for fewer threads, same answer."""
     scores = np.random.default_rng(0).random((2, 300_000))
     how = {"keep": 0.1, "retain": 0.9}
     expected = cops_lp.solve(scores[0], scores[1], threads=1, **how)

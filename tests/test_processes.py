@@ -110,7 +110,9 @@ def test_eight_threads_may_ask_one_problem_at_once():
     problem = mixed_problems()[3]
     expected = bits(problem.solve())
     for _ in range(5):
-        shared = cops_lp.Problem(problem.target, list(problem.controls), keep=problem.keep, retain=0.6)
+        shared = cops_lp.Problem(
+            problem.target, list(problem.controls), keep=problem.keep, retain=0.6
+        )
         barrier = threading.Barrier(8)
         found = []
 
