@@ -74,7 +74,7 @@ def prove_mask(
     multipliers = found.multipliers + found.multipliers_rest
     passes, width = 0, 0.0
     while True:
-        if time.perf_counter() > deadline:
+        if time.perf_counter() >= deadline:
             return bound, passes
         near, more = weights_within(
             store,

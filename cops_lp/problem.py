@@ -291,7 +291,7 @@ class Problem:
             Names the score and its largest entry.
         """
         for name, score in zip(self.score_names, self.scores, strict=True):
-            largest = max(float(np.abs(block).max()) for _, block in _blocks(score))
+            largest = _largest(score)
             if not math.isfinite(largest * self.keep):
                 raise ProblemError(
                     f"entries of {name!r} are up to {largest:g}, so that {self.keep} of them sum "
@@ -335,6 +335,8 @@ class Problem:
             try:
                 found = best_sum(store, self.keep, deadline)
             except OverflowError:
+                if math.isfinite(_largest(self.scores[j]) * self.keep):
+                    raise
                 raise ProblemError(
                     f"the {self.keep} largest entries of {self.score_names[j]!r} sum to "
                     "inf, beyond float64; scale it down (that changes no mask)"
@@ -354,6 +356,10 @@ class Problem:
 class _Attainable:
     best: float  # sum of the k largest entries
     magnitude: float  # sum of their absolute values, the scale of rounding errors
+
+
+def _largest(score: Score) -> float:
+    return max(float(np.abs(block).max()) for _, block in _blocks(score))
 
 
 def _as_scores(name: str, value: Any) -> Score:

@@ -162,6 +162,7 @@ def solve_problem(
     )
 
 
+@np.errstate(over="ignore")  # a floor of −1.7e308 is met by far; sums are checked below
 def _finish(
     problem: Problem,
     store: Store,
@@ -214,12 +215,12 @@ def _finish(
         after = repair_by_swaps(before, near_scores[0], near_scores[1:], floors - totals[1:], slack)
         rounded.turn(near[before != after], near_scores[:, before != after])
         totals = rounded.totals
-    with np.errstate(over="ignore"):  # a sum beyond float64 fails the check below
-        objective = float(kept_sums[0] + f_scores[0] @ found.values)
-        sizes = found.magnitudes + np.abs(f_scores) @ found.values
-        scale = sizes[0] + 1e-3 * float(found.multipliers @ sizes[1:])  # as the judge's
-    sound = math.isfinite(objective) and math.isfinite(scale)
-    if not (sound and max(abs(found.gap), found.floors_gap) <= _GAP_TOLERANCE * scale):
+    objective = float(kept_sums[0] + f_scores[0] @ found.values)
+    sizes = found.magnitudes + np.abs(f_scores) @ found.values
+    scale = sizes[0] + float(1e-3 * found.multipliers @ sizes[1:])  # as the judge's
+    if not np.isfinite([objective, scale, *sizes]).all():
+        raise OverflowError
+    if not max(abs(found.gap), found.floors_gap) <= _GAP_TOLERANCE * scale:
         raise SolverError(failed)
     _check_statable(problem, found.multipliers, sizes)
     bound = integer_bound = objective + found.gap

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import copy
 import itertools
-import os
 import pickle
-import subprocess
-import sys
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,8 +23,7 @@ from cops_lp import (
 from cops_lp.solution import Fractional
 
 from .checks import assert_certified
-
-PACKAGE = Path(cops_lp.__file__).parent
+from .running import python
 
 
 def solved(*args, **kwargs):
@@ -259,18 +254,6 @@ def test_arguments_read_as_their_users_mean_them():
 SOLVE = "import cops_lp; print(cops_lp.solve(range(600), [range(600)], keep=300, retain=0.9).gap)"
 
 
-def python(code, **settings):
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
-        capture_output=True,
-        text=True,
-        cwd=PACKAGE.parent,
-        timeout=300,
-        check=False,
-        **settings,
-    )
-
-
 def test_where_numba_cannot_cache_the_kernels_compile_all_the_same(monkeypatch):
     from cops_lp.kernels import _jit
 
@@ -286,7 +269,7 @@ def test_where_numba_cannot_cache_the_kernels_compile_all_the_same(monkeypatch):
 
 
 def test_without_the_compiler():
-    done = python(SOLVE, env={**os.environ, "NUMBA_DISABLE_JIT": "1"})
+    done = python(SOLVE, NUMBA_DISABLE_JIT="1")
     assert done.stdout == "0.0\n", done.stderr
 
 
@@ -305,5 +288,5 @@ def test_kernels_stay_inside_their_arrays():
         "        pass\n"
         "print('inside')\n"
     )
-    done = python(code, env={**os.environ, "NUMBA_DISABLE_JIT": "1"})
+    done = python(code, NUMBA_DISABLE_JIT="1")
     assert done.stdout == "inside\n", done.stderr

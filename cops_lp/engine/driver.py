@@ -205,7 +205,7 @@ def solve_relaxation(
 
 
 def _check_time(deadline: float) -> None:
-    if time.perf_counter() > deadline:
+    if time.perf_counter() >= deadline:
         raise OutOfTimeError
 
 

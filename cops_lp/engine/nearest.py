@@ -86,7 +86,9 @@ def nearest_weights(
     """
     passes = 0
     if candidates is None:
-        candidates = Candidates(None, store.gather(None), math.inf)
+        if time.perf_counter() >= deadline:
+            return np.empty(0, np.int64), np.empty((1 + len(multipliers), 0)), passes
+        candidates = Candidates(None, _all(store), math.inf)
     while True:
         index = candidates.index
         scores = candidates.scores
@@ -108,7 +110,7 @@ def nearest_weights(
                 reached = max(reached, float(distance[order[-1]]))
             elif len(order) < total:
                 reached = math.inf
-        if index is None or reached <= candidates.width or time.perf_counter() > deadline:
+        if index is None or reached <= candidates.width or time.perf_counter() >= deadline:
             near = np.sort(np.concatenate(chosen))
             found = scores[:, near].astype(np.float64)
             return near if index is None else index[near], found, passes
@@ -139,7 +141,7 @@ def weights_within(
     :func:`nearest_weights`; `changed` are the weights of which the mask says nothing.
     """
     if candidates is None:
-        return Candidates(None, store.gather(None), math.inf), 0
+        return Candidates(None, _all(store), math.inf), 0
     distance = _distances(candidates.scores, multipliers, threshold)
     if len(distance) > count:
         width = max(width, 1.5 * float(np.partition(distance, count)[count]))

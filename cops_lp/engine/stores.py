@@ -211,7 +211,7 @@ class ArrayStore:
         while chunks:  # from the last, each freed at once: no second copy of the open weights
             chunk = chunks.pop()
             m = n - len(chunk.index)
-            np.add(chunk.index, chunk.start, out=index[m:n])
+            np.add(chunk.index, np.int64(chunk.start), out=index[m:n])  # beyond int32
             scores[:, m:n] = chunk.scores
             n = m
         return Screened(

@@ -44,18 +44,16 @@ def map_parts(run: Callable[[Part], Result], parts: Sequence[Part], threads: int
         except BaseException as error:  # raised below, by the calling thread
             errors.append(error)
 
-    helpers = [
-        threading.Thread(target=work, name="cops_lp", daemon=True)
-        for _ in range(min(threads, len(parts)) - 1)
-    ]
+    helpers = [_Helper(work) for _ in range(min(threads, len(parts)) - 1)]
     try:
         for helper in helpers:
-            if not _started(helper):
+            if not helper.start():
                 break
         work()
     except BaseException as error:
         errors.append(error)
-    errors.extend(_join(helpers))
+    for helper in helpers:
+        errors.extend(helper.join())
     if errors:
         raise errors[0]
     return results  # type: ignore[return-value]
@@ -68,35 +66,65 @@ class Beside:
     """
 
     def __init__(self, run: Callable[[], object]) -> None:
-        self._thread = threading.Thread(target=run, name="cops_lp", daemon=True)
-        if not _started(self._thread):
-            run()
+        self._helper = _Helper(run)
+        try:
+            if not self._helper.start():
+                run()
+        except BaseException:
+            self._helper.join()
+            raise
 
     def join(self) -> None:
         """Wait for its end, also where an interrupt comes meanwhile, which is raised then."""
-        for error in _join([self._thread]):
+        for error in self._helper.join():
             raise error
 
 
-def _started(thread: threading.Thread) -> bool:
-    """Start a thread; False where the system or a limit on the process allows no more."""
-    try:
-        thread.start()
-    except RuntimeError:  # "can't start new thread"
-        return False
-    return True
+class _Helper:
+    """A thread whose end can be waited for through interrupts.
 
+    After an interrupt `threading.Thread.join` takes a running thread for ended (Python 3.11 and
+    3.12 release its lock then), so its end is told by an event.
+    """
 
-def _join(threads: Sequence[threading.Thread]) -> list[BaseException]:
-    """Wait for all that were started; returns the interrupts that came meanwhile."""
-    errors: list[BaseException] = []
-    for thread in threads:
-        while thread.ident is not None and thread.is_alive():
+    def __init__(self, run: Callable[[], object]) -> None:
+        self._run = run
+        self._ended = threading.Event()
+        self._patience: float | None = 0.0  # seconds to wait for the end; None for any
+        self._thread = threading.Thread(target=self._work, name="cops_lp", daemon=True)
+
+    def start(self) -> bool:
+        """Start it; False where the system or a limit on the process allows no more threads."""
+        self._patience = 1.0  # an interrupt may come before the thread is there
+        try:
+            self._thread.start()
+        except RuntimeError:  # "can't start new thread"
+            self._patience = 0.0
+            return False
+        self._patience = None
+        return True
+
+    def join(self) -> list[BaseException]:
+        """Wait for its end where it was started; returns the interrupts that came meanwhile."""
+        errors: list[BaseException] = []
+        while self._patience != 0.0 and not self._ended.is_set():
             try:
-                thread.join()
+                if not self._ended.wait(self._patience):
+                    return errors
             except BaseException as error:
                 errors.append(error)
-    return errors
+        if self._ended.is_set():  # what is left of it takes microseconds
+            try:
+                self._thread.join()
+            except BaseException as error:
+                errors.append(error)
+        return errors
+
+    def _work(self) -> None:
+        try:
+            self._run()
+        finally:
+            self._ended.set()
 
 
 def thread_count(threads: int | None) -> int:
