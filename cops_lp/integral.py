@@ -109,6 +109,8 @@ def prove_mask(
     own = float(rounded.totals[0])
     if search.kept is None and not met:
         return bound - search.least, passes
+    if search.proven:
+        return own, passes
     return max(own, bound - search.least), passes
 
 
@@ -148,11 +150,14 @@ class Search:
         No mask that meets the floors loses less, but for the best one found.
     wanted : float
         How wide a core the proof needs, where this one was too narrow; else 0.
+    proven : bool
+        Whether no mask that meets the floors loses less than the best one found, or known.
     """
 
     kept: np.ndarray | None
     least: float
     wanted: float
+    proven: bool = False
 
 
 def search_core(
@@ -218,7 +223,7 @@ def search_core(
             return best.search(items, least, 0.0)
         least = limit
         if best.loss <= limit or limit == math.inf:
-            return best.search(items, min(least, best.loss), 0.0)
+            return best.search(items, min(least, best.loss), 0.0, proven=best.loss < math.inf)
         if size == n:
             return best.search(items, least, min(best.loss, 4.0 * core.width))
         count = math.ceil(count * _GROWTH)
@@ -250,13 +255,15 @@ class _Best:
         self.loss = loss
         self.items: np.ndarray | None = None
 
-    def search(self, items: _Items, least: float, wanted: float) -> Search:
+    def search(
+        self, items: _Items, least: float, wanted: float, *, proven: bool = False
+    ) -> Search:
         kept = None
         if self.items is not None:
             kept = items.base.copy()
             turned = items.order[self.items]
             kept[turned] = ~kept[turned]
-        return Search(kept, least, wanted)
+        return Search(kept, least, wanted, proven)
 
 
 def _walk(

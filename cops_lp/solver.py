@@ -26,6 +26,9 @@ _MET = FLOOR_TOLERANCE / 2
 """A floor lacks nothing up to this share of the summed absolute control: stricter than the
 judge's, so that a borderline case is not told two ways."""
 
+_ROUNDING = 2e-15
+"""The least that counts as none, in the same unit, where x itself lacks more than `_MET`."""
+
 
 def solve(
     target: Any,
@@ -167,10 +170,16 @@ def _finish(
     `proof`, where the best mask is wanted: the search's deadline and threads, and whether to
     raise where there is none.
     """
-    floors = problem.floors
     f_scores = found.fractional_scores
     kept_sums = found.kept_sums.sum(axis=1)
-    slack = _MET * np.maximum(found.magnitudes[1:], np.abs(floors))
+    with np.errstate(over="ignore"):  # a sum beyond float64 fails the check below
+        held = kept_sums + f_scores @ found.values
+        sizes = found.magnitudes + np.abs(f_scores) @ found.values
+        scale = sizes[0] + 1e-3 * float(found.multipliers @ sizes[1:])  # as the judge's
+    # Where x itself lacks what counts as rounding, what it keeps is all that can be asked.
+    floors = np.minimum(problem.floors, held[1:])
+    slack = np.maximum(sizes[1:], np.abs(problem.floors))
+    slack = np.maximum(_MET * slack - (problem.floors - floors), _ROUNDING * slack)
     # 1ᵀx = k and the fractional values are below 1 each, so their sum is the count to keep.
     chosen = assign_fractional(
         found.values,
@@ -201,10 +210,7 @@ def _finish(
         after = repair_by_swaps(before, near_scores[0], near_scores[1:], floors - totals[1:], slack)
         rounded.turn(near[before != after], near_scores[:, before != after])
         totals = rounded.totals
-    with np.errstate(over="ignore"):  # a sum beyond float64 fails the check below
-        objective = float(kept_sums[0] + f_scores[0] @ found.values)
-        sizes = found.magnitudes + np.abs(f_scores) @ found.values
-        scale = sizes[0] + 1e-3 * float(found.multipliers @ sizes[1:])  # as the judge's
+    objective = float(held[0])
     sound = np.isfinite([*found.multipliers, found.threshold, objective, scale]).all()
     if not (sound and max(abs(found.gap), found.floors_gap) <= _GAP_TOLERANCE * scale):
         raise SolverError(f"{Status.NUMERICAL_ERROR.value} (gap {found.gap:.3g}, {problem!r})")
@@ -212,13 +218,17 @@ def _finish(
     if proof and len(floors):
         deadline, threads, raise_on_infeasible = proof
         integer_bound, more = prove_mask(
-            store, found, rounded, floors, slack, bound, deadline, threads
+            store, found, rounded, floors, slack, max(objective, bound), deadline, threads
         )
         passes += more
         totals = rounded.totals
         if integer_bound == -math.inf and raise_on_infeasible:
             raise IntegerInfeasibleError(
-                problem.names, floors, problem.best()[1:], np.zeros(len(floors)), problem.keep
+                problem.names,
+                problem.floors,
+                problem.best()[1:],
+                np.zeros(len(floors)),
+                problem.keep,
             )
     lack = floors - totals[1:]
     return Solution(
@@ -235,8 +245,8 @@ def _finish(
         gap=found.gap,
         mask_objective=float(totals[0]),
         kept=totals[1:],
-        floors=floors,
-        shortfall=np.where(lack > slack, lack, 0.0),
+        floors=problem.floors,
+        shortfall=np.where(lack > slack, problem.floors - totals[1:], 0.0),
         method=method,
         passes=passes,
         open_count=found.open_count,
