@@ -11,6 +11,7 @@ from rich.table import Table
 
 from . import complexity as complexity_study
 from . import goals as goals_study
+from . import gpu as gpu_study
 from . import peers as peers_study
 from .general import SOLVERS
 from .isolate import ROOT
@@ -195,6 +196,51 @@ def goals(
     _say_where(results, "goals")
     if not quick and any(row["reached"] is False for row in rows):
         raise typer.Exit(1)
+
+
+@app.command()
+def gpu(
+    d: Annotated[list[float] | None, typer.Option(min=1e4, help="Weights; repeatable.")] = None,
+    device: Annotated[str, typer.Option(help="As torch takes it.")] = "cuda",
+    dtype: Annotated[list[str] | None, typer.Option(help="Of the scores; repeatable.")] = None,
+    threads: Threads = None,
+    seed: Seed = 0,
+    budget: Budget = 2.0,
+    time_limit: Limit = 1200.0,
+    results: Results = RESULTS / "scratch",
+    fresh: Fresh = False,
+) -> None:
+    """Scores on a GPU: ours against one read, torch.topk and torch.kthvalue."""
+    known = ("float32", "float16", "bfloat16", "float64")
+    for name in dtype or []:
+        if name not in known:
+            raise typer.BadParameter(
+                f"{name!r}; wanted one of {', '.join(known)}", param_hint="--dtype"
+            )
+    settings: dict[str, Any] = {
+        "device": device,
+        "threads": threads,
+        "seed": seed,
+        "budget": budget,
+        "time_limit": time_limit,
+    }
+    cells = gpu_study.cells(
+        [int(size) for size in d or (1e8, 1e9)], dtypes=dtype or ["float32"], **settings
+    )
+    run = _run("gpu", cells, results, settings, fresh)
+    table = Table("d", "dtype", "task", "time", "ours over it", "")
+    for row in gpu_study.rows(run):
+        timed = "median" in row
+        table.add_row(
+            f"{row['d']:,}",
+            row["dtype"],
+            row["task"],
+            duration(row["median"]) if timed else "",
+            f"{row['ratio']:.3g}" if timed else "",
+            row["note"],
+        )
+    out.print(table)
+    _say_where(results, "gpu")
 
 
 @app.command()

@@ -106,6 +106,8 @@ def cells(
     for K in (1, 2, 3, 4):
         arguments = {"d": size(10**6), "K": K, "seeds": seeds, "threads": threads}
         add(f"seeds, K = {K}", "bench.goals:measure_seeds", **arguments)
+    arguments = {"share": 0.1 if quick else 1.0}
+    add("tensors", "bench.tensors:measure_masks", 80.0 * size(10**7), **arguments, **common)
     rounds = 3 if quick else 20
     add("import", "bench.startup:measure_import", rounds=rounds)
     add("first solve", "bench.startup:measure_first_solve", d=size(10**6), rounds=min(rounds, 7))
@@ -305,6 +307,9 @@ def evaluate(run: Mapping[str, Any]) -> list[Row]:
             count = known[name]["about"]["seeds"]
             what = f"K = {K}, d = {_size(known, name)}: exact of {count} seeds"
             add(name, what, "≥", float(count), "", _SEEDS)
+    what = "masks of ResNet-50's 161 tensors, K = 1"
+    add("tensors", what, "≤", 0.3, "s", _MASKS)
+    add("tensors", f"{what}: over one flat array", "≤", 1.3, "×", _over("masks", "flat"))
     add("import", "import cops_lp: over import numpy", "≤", 1.3, "×", _over("cops_lp", "numpy"))
     what = f"first solve of a process, kernels cached, d = {_size(known, 'first solve')}"
     add("first solve", what, "≤", 1.0, "s", _FIRST)
@@ -426,6 +431,12 @@ _WARMED = _Measure(
     lambda result: float(result["warmup"]["first_solve"]),
     judges=lambda result: [result["warmup"]["judge"]],
     note=lambda result: f"the command took {result['warmup']['seconds']:.3g} s",
+)
+_MASKS = _Measure(
+    lambda result: float(result["times"]["masks"]["median"]),
+    lambda result: {"masks": result["times"]["masks"]},
+    _all_judges,
+    note=lambda result: f"d = {result['d']:,}",
 )
 _SEEDS = _Measure(
     lambda result: float(result["certified"]),

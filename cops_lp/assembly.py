@@ -45,7 +45,7 @@ def solution_from_relaxed(
     O(dK) time, 8(K + 4) bytes per weight: for problems that a general solver can take.
     """
     x = np.asarray(x, dtype=np.float64).reshape(-1)
-    scores = np.stack([score.reshape(-1).astype(np.float64) for score in problem.scores])
+    scores = np.stack([np.asarray(score, np.float64).reshape(-1) for score in problem.scores])
     c, A = scores[0], scores[1:]
     floors, k = problem.floors, problem.keep
     s = c + multipliers @ A
@@ -123,7 +123,7 @@ def unsolved_solution(
         gap=np.nan,
         mask_objective=np.nan,
         kept=np.full(K, np.nan),
-        floors=problem.floors,
+        floors=problem.known_floors(),
         shortfall=np.full(K, np.nan),
         method=method,
         certificate=certificate,

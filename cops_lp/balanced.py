@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .solution import Solution, _duration, _number
+from .solution import Solution, Status, _duration, _number
 
 __all__ = ["Balance"]
 
@@ -28,7 +28,8 @@ class Balance(Solution):
     best : ndarray of float64, shape (K + 1,)
         The most that k weights can keep of each.
     share : float
-        t, the largest share of its best that the relaxed solution keeps of every score.
+        t, the largest share of its best that the relaxed solution keeps of every score; NaN
+        where a time limit came first.
     share_bound : float
         T_k(Σ w_j s_j / best_j) for w = `weights`: no mask of k weights keeps more than this
         share of every score. Equal to `share` up to rounding.
@@ -66,7 +67,7 @@ class Balance(Solution):
         return [
             ("score", "mask keeps", "of best", "attainable", "weight"),
             *(
-                (name, _number(kept), f"{share:.2%}", _number(best), _number(weight))
+                (name, _number(kept), _share(share), _number(best), _number(weight))
                 for name, kept, share, best, weight in columns
             ),
         ]
@@ -74,11 +75,20 @@ class Balance(Solution):
     def summary(self) -> list[str]:
         """Return the lines that stand around the printed table."""
         d = self.problem.size
+        solved = self.status is Status.OPTIMAL
+        lines = [
+            f"{'keeps' if solved else 'asked to keep'} {self.keep:,} of {d:,} weights "
+            f"({self.keep / d:.4g})"
+        ]
+        bound = f"no mask keeps more than {self.share_bound:.4%}"
+        if solved:
+            kept = f"every score keeps at least {self.mask_share:.4%} of its best"
+            lines.append(f"{kept}; {bound}")
+        elif not np.isnan(self.share_bound):
+            lines.append(f"{bound} of every score's best")
         return [
             self.status.value,
-            f"keeps {self.keep:,} of {d:,} weights ({self.keep / d:.4g})",
-            f"every score keeps at least {self.mask_share:.4%} of its best; "
-            f"no mask keeps more than {self.share_bound:.4%}",
+            *lines,
             f"{self.method}, {self.solves} solve{'s' * (self.solves != 1)}, "
             f"{_duration(self.seconds)}",
         ]
@@ -88,3 +98,7 @@ class Balance(Solution):
             f"<Balance {self.status.name}: keep={self.keep}, share={self.share:.12g}, "
             f"share_bound={self.share_bound:.12g}>"
         )
+
+
+def _share(value: float) -> str:
+    return "–" if np.isnan(value) else f"{value:.2%}"

@@ -10,13 +10,17 @@ from typing import Any
 
 import numpy as np
 
+from .assembly import unsolved_solution
 from .balanced import Balance
 from .engine.driver import best_sum
-from .engine.stores import ArrayStore
+from .engine.failures import OutOfTimeError
+from .engine.stores import make_store
 from .engine.threads import thread_count
 from .errors import ProblemError, SolverError
+from .pieces import Score
 from .problem import ARRAY_CHANGED, Keep, Problem, _as_scores, _check_finite
 from .solution import Solution, Status
+from .solver import method_of, seconds_of
 
 __all__ = ["Balance", "balance"]
 
@@ -26,7 +30,11 @@ _LIMIT = 200  # solves; a dozen have been enough for any input so far
 
 
 def balance(
-    scores: Mapping[str, Any] | Sequence[Any], *, keep: Keep, threads: int | None = None
+    scores: Mapping[str, Any] | Sequence[Any],
+    *,
+    keep: Keep,
+    threads: int | None = None,
+    time_limit: float | None = None,
 ) -> Balance:
     """Keep k weights so that the worst-kept score is kept best.
 
@@ -44,6 +52,8 @@ def balance(
         A count, or a share of d, as in :class:`cops_lp.Problem`.
     threads : int, optional
         As in :func:`cops_lp.solve`.
+    time_limit : float, optional
+        Seconds after which no further pass over the scores is begun; None for no limit.
 
     Returns
     -------
@@ -52,6 +62,8 @@ def balance(
         `share_bound`, which prove it: ``t ≤ T_k(Σ w_j s_j / best_j)`` holds for any weights
         w ≥ 0 of sum 1, with equality at these. t is at least 1 / (number of scores) where no
         entry is negative; where scores of mixed sign oppose each other it can be negative.
+        With status TIME_LIMIT, and nothing kept, where the limit came first: `share` is NaN,
+        `share_bound` and `weights` are a bound all the same, NaN where there is none yet.
 
     Raises
     ------
@@ -78,11 +90,17 @@ def balance(
     ([False, True, False, True, False], 0.615385, [0.538462, 0.461538])
     """
     start = time.perf_counter()
+    deadline = start + seconds_of(time_limit)
     count = thread_count(threads)
     names, arrays = _named_scores(scores)
-    best = _positive_best(names, arrays, keep, count)
-    newton = _Newton(names, arrays, keep, best, count)
-    found = newton.run()
+    best = np.full(len(arrays), np.nan)
+    newton = _Newton(names, arrays, keep, best, count, deadline)
+    try:
+        _fill_best(best, names, arrays, keep, count, deadline)
+        found = newton.run()
+    except OutOfTimeError:
+        newton.share = math.nan
+        found = newton.unsolved()
     parts = {item.name: getattr(found, item.name) for item in fields(found)}
     parts["seconds"] = time.perf_counter() - start
     return Balance(
@@ -103,22 +121,27 @@ class _Newton:
     def __init__(
         self,
         names: tuple[str, ...],
-        arrays: list[np.ndarray],
+        arrays: list[Score],
         keep: Keep,
         best: np.ndarray,
         threads: int,
+        deadline: float,
     ) -> None:
         self._names, self._arrays, self._best, self._threads = names, arrays, best, threads
+        self._deadline = deadline
         self._keep = Problem(arrays[0], keep=keep).keep
-        self._store = ArrayStore((arrays[0], *arrays), threads)
-        self.weights = np.full(len(arrays), 1.0 / len(arrays))
-        self.bound, size = self._cut(self.weights)
-        self._scale = max(1.0, size)  # of rounding; 1 where no score is negative
+        self._store = make_store((arrays[0], *arrays), threads)
+        self.weights = np.full(len(arrays), np.nan)
+        self.bound, self._scale = math.nan, 1.0
         self.target = self.solves = 0
         self.share = -math.inf
 
     def run(self) -> Solution:
         """Return the first solution whose share is the bound, up to rounding."""
+        weights = np.full(len(self._best), 1.0 / len(self._best))
+        self.bound, size = self._cut(weights)
+        self.weights = weights
+        self._scale = max(1.0, size)  # of rounding; 1 where no score is negative
         t, back = self.bound, _STEP * self._scale
         for self.solves in range(1, _LIMIT + 1):
             # Of all scores the one of the largest weight: its multipliers are the smallest.
@@ -146,6 +169,17 @@ class _Newton:
         self.share = min(self.share, self.bound)
         return found
 
+    def unsolved(self) -> Solution:
+        """What there is to return when time has run out."""
+        others = [j for j in range(len(self._arrays)) if j != self.target]
+        problem = Problem(
+            self._arrays[self.target],
+            {self._names[j]: self._arrays[j] for j in others},
+            keep=self._keep,
+            retain=0.0 if others else None,
+        )
+        return unsolved_solution(problem, Status.TIME_LIMIT, method=method_of(problem))
+
     def _solve(self, t: float) -> tuple[Solution | None, np.ndarray | None]:
         """Solve with floors t · best: the solution if feasible, and what its multipliers say."""
         others = np.delete(np.arange(len(self._best)), self.target)
@@ -156,9 +190,15 @@ class _Newton:
             floors=t * self._best[others] if len(others) else None,
         )
         try:
-            found = problem.solve(threads=self._threads, raise_on_infeasible=False)
+            found = problem.solve(
+                threads=self._threads,
+                time_limit=max(self._deadline - time.perf_counter(), 0.0),
+                raise_on_infeasible=False,
+            )
         except SolverError:
             return None, None
+        if found.status is Status.TIME_LIMIT:
+            raise OutOfTimeError
         prices = np.zeros(len(self._best))
         if found.certificate is None:
             self.share = min(t, found.objective / float(self._best[self.target]))
@@ -171,13 +211,14 @@ class _Newton:
 
     def _cut(self, weights: np.ndarray) -> tuple[float, float]:
         """T_k(Σ w_j s_j / best_j), and the sum of the k terms' absolute values."""
-        found = best_sum(self._store.combined_store(weights / self._best), self._keep)
+        store = self._store.combined_store(weights / self._best)
+        found = best_sum(store, self._keep, self._deadline)
         if found is None:
             raise SolverError(ARRAY_CHANGED)  # the scores were finite: they have a best
         return found
 
 
-def _named_scores(scores: Any) -> tuple[tuple[str, ...], list[np.ndarray]]:
+def _named_scores(scores: Any) -> tuple[tuple[str, ...], list[Score]]:
     if isinstance(scores, Mapping):
         names, values = tuple(scores), list(scores.values())
         for name in names:
@@ -203,15 +244,19 @@ def _named_scores(scores: Any) -> tuple[tuple[str, ...], list[np.ndarray]]:
     return names, arrays
 
 
-def _positive_best(
-    names: tuple[str, ...], arrays: list[np.ndarray], keep: Keep, threads: int
-) -> np.ndarray:
+def _fill_best(
+    best: np.ndarray,
+    names: tuple[str, ...],
+    arrays: list[Score],
+    keep: Keep,
+    threads: int,
+    deadline: float,
+) -> None:
     """Best of each score, or an error that names the one at fault."""
-    best = np.empty(len(arrays))
     for j, (name, array) in enumerate(zip(names, arrays, strict=True)):
         problem = Problem(array, keep=keep)
         try:
-            best[j] = problem.best(threads=threads)[0]
+            best[j] = problem.best_of(0, threads, deadline)
         except ProblemError as error:
             _check_finite(f"score {name!r}", array)
             raise ProblemError(f"score {name!r}: {error}") from None
@@ -220,4 +265,3 @@ def _positive_best(
                 f"score {name!r} has no share to balance: its {problem.keep} largest entries "
                 f"sum to {best[j]:g}; wanted a positive sum"
             )
-    return best

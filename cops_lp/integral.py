@@ -74,8 +74,17 @@ def prove_mask(
     multipliers = found.multipliers + found.multipliers_rest
     passes, width = 0, 0.0
     while True:
+        if time.perf_counter() > deadline:
+            return bound, passes
         near, more = weights_within(
-            store, found.candidates, multipliers, found.threshold, count=_WEIGHTS, width=width
+            store,
+            found.candidates,
+            multipliers,
+            found.threshold,
+            rounded.mask,
+            rounded.changed,
+            count=_WEIGHTS,
+            width=width,
         )
         passes += more
         index = np.arange(store.size) if near.index is None else near.index

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex, TypeAlias
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex, TypeAlias
 import numpy as np
 
 from .errors import ProblemError, SolverError
+from .pieces import Pieces, Score
 
 if TYPE_CHECKING:
     from .solution import Solution
@@ -23,8 +24,7 @@ FLOOR_TOLERANCE = 1e-12
 the best mask counts as the best itself: a user's own sum, rounded differently."""
 
 ARRAY_CHANGED = (
-    "a score held a value that was not finite and holds none now: "
-    "was an array changed during the solve?"
+    "two reads of the scores contradict each other: was an array changed during the solve?"
 )
 
 JOINT_TOLERANCE = 2e-13
@@ -52,7 +52,8 @@ class Problem:
     target : array_like, any shape, d entries
         The score c to maximize. float16, bfloat16 (ml_dtypes), float32, float64, integer or
         bool; read-only, strided and memory-mapped arrays are read in place. Integers beyond
-        2^53 are rounded to float64.
+        2^53 are rounded to float64. Or scores in several places taken as one, as
+        `cops_lp.torch.flat_score` makes them.
     controls : array_like, sequence of array_like, or mapping of str to array_like
         The K control scores A, each in target's shape; a mapping's keys name them, otherwise
         they are "control" or "control 1", "control 2", …
@@ -132,7 +133,7 @@ class Problem:
         return self.target.size
 
     @property
-    def scores(self) -> tuple[np.ndarray, ...]:
+    def scores(self) -> tuple[Score, ...]:
         """The target, then the controls, as given."""
         return (self.target, *self.controls)
 
@@ -163,8 +164,11 @@ class Problem:
         -----
         O(d) and one pass for each score.
         """
-        scores = range(1 + len(self.controls))
-        return np.array([self._attainable(j, threads).best for j in scores])
+        return np.array([self.best_of(j, threads) for j in range(1 + len(self.controls))])
+
+    def best_of(self, j: int, threads: int | None, deadline: float = math.inf) -> float:
+        """Best of score j, 0 for the target; see :meth:`best` and :meth:`prepare`."""
+        return self._attainable(j, threads, deadline).best
 
     @cached_property
     def floors(self) -> np.ndarray:
@@ -276,30 +280,68 @@ class Problem:
         for name, control in zip(self.names, self.controls, strict=True):
             _check_finite(f"control {name!r}", control)
 
-    def prepare(self, threads: int) -> None:
-        """Compute what the floors need, on so many threads; at once where nothing is needed."""
+    def check_sums(self) -> None:
+        """Read every score and raise if sums of k entries can be beyond float64.
+
+        The solver calls this only after it met such a sum.
+
+        Raises
+        ------
+        ProblemError
+            Names the score and its largest entry.
+        """
+        for name, score in zip(self.score_names, self.scores, strict=True):
+            largest = max(float(np.abs(block).max()) for _, block in _blocks(score))
+            if not math.isfinite(largest * self.keep):
+                raise ProblemError(
+                    f"entries of {name!r} are up to {largest:g}, so that {self.keep} of them sum "
+                    "to more than float64 holds; scale it down (that changes no mask)"
+                )
+
+    def prepare(self, threads: int, deadline: float = math.inf) -> None:
+        """Compute what the floors need, on so many threads; at once where nothing is needed.
+
+        OutOfTimeError of the engine where a pass would begin after the deadline, which is on
+        ``time.perf_counter``'s clock.
+        """
         if self.retain is not None:
             for j in range(len(self.controls)):
-                self._attainable(1 + j, threads)
+                self._attainable(1 + j, threads, deadline)
 
-    def _attainable(self, j: int, threads: int | None = None) -> _Attainable:
+    def known_floors(self) -> np.ndarray:
+        """`floors` without reading a score: NaN where `retain` needs a best not known yet."""
+        if self.retain is None or all(
+            (1 + j, self.keep) in self._state for j in range(len(self.controls))
+        ):
+            return self.floors
+        return np.full(len(self.controls), np.nan)
+
+    def known_sizes(self) -> np.ndarray:
+        """Summed absolute entries of each control's best mask; ∞ where not known. Shape (K,)."""
+        known = [self._state.get((1 + j, self.keep)) for j in range(len(self.controls))]
+        return np.array([math.inf if best is None else best.magnitude for best in known])
+
+    def _attainable(
+        self, j: int, threads: int | None = None, deadline: float = math.inf
+    ) -> _Attainable:
         """Best of score j (0 is the target) in k weights; computed once per budget."""
         key = (j, self.keep)
         if key not in self._state:
             from .engine.driver import best_sum
-            from .engine.stores import ArrayStore
+            from .engine.stores import make_store
             from .engine.threads import thread_count
 
-            store = ArrayStore((self.scores[j],), thread_count(threads))
-            found = best_sum(store, self.keep)
+            store = make_store((self.scores[j],), thread_count(threads))
+            try:
+                found = best_sum(store, self.keep, deadline)
+            except OverflowError:
+                raise ProblemError(
+                    f"the {self.keep} largest entries of {self.score_names[j]!r} sum to "
+                    "inf, beyond float64; scale it down (that changes no mask)"
+                ) from None
             if found is None:
                 self.check_finite()
                 raise SolverError(ARRAY_CHANGED)
-            if not math.isfinite(found[0]):
-                raise ProblemError(
-                    f"the {self.keep} largest entries of {self.score_names[j]!r} sum to "
-                    f"{found[0]}, beyond float64; scale it down (that changes no mask)"
-                )
             self._state[key] = _Attainable(*found)
         return self._state[key]
 
@@ -314,7 +356,17 @@ class _Attainable:
     magnitude: float  # sum of their absolute values, the scale of rounding errors
 
 
-def _as_scores(name: str, value: Any) -> np.ndarray:
+def _as_scores(name: str, value: Any) -> Score:
+    if isinstance(value, Pieces):
+        array: Score = value
+    else:
+        array = _as_array(name, value)
+    if array.size == 0:
+        raise ProblemError(f"{name} is empty (shape {array.shape}); wanted at least one weight")
+    return array
+
+
+def _as_array(name: str, value: Any) -> np.ndarray:
     if isinstance(value, np.ma.MaskedArray):
         raise ProblemError(f"{name} is a masked array; wanted a plain one (fill it first)")
     if (
@@ -334,14 +386,12 @@ def _as_scores(name: str, value: Any) -> np.ndarray:
             f"{name} has dtype {array.dtype}; wanted real numbers: float16, bfloat16, float32, "
             "float64, integer or bool"
         )
-    if array.size == 0:
-        raise ProblemError(f"{name} is empty (shape {array.shape}); wanted at least one weight")
     return array
 
 
 def _named_controls(
     controls: Controls, shape: tuple[int, ...]
-) -> tuple[tuple[str, ...], tuple[np.ndarray, ...]]:
+) -> tuple[tuple[str, ...], tuple[Score, ...]]:
     if controls is None:
         controls = ()
     if isinstance(controls, Mapping):
@@ -360,7 +410,10 @@ def _named_controls(
                 values = [controls]
         else:
             array = _as_scores("controls", controls)
-            values = [array] if array.shape == shape else list(array) if array.ndim else [array]
+            if array.shape == shape or array.ndim == 0 or isinstance(array, Pieces):
+                values = [array]
+            else:
+                values = list(array)
         if len(values) == 1:
             names = ["control"]
         else:
@@ -454,14 +507,19 @@ def _is_empty(value: Any) -> bool:
     return isinstance(value, (Sequence, Mapping, np.ndarray)) and len(value) == 0
 
 
-def _check_finite(label: str, score: np.ndarray) -> None:
+def _blocks(score: Score) -> Iterator[tuple[int, np.ndarray]]:
+    """Walk over a score's entries in C order, as float64, with the index of each block's first."""
+    flat: Any = score if isinstance(score, Pieces) else score.flat
+    for start in range(0, score.size, _BLOCK):
+        yield start, np.asarray(flat[start : start + _BLOCK]).astype(np.float64)
+
+
+def _check_finite(label: str, score: Score) -> None:
     if score.dtype.kind in "iub":
         return
-    flat = score.flat
     nans = infinities = 0
     first = -1
-    for start in range(0, score.size, _BLOCK):
-        block = np.asarray(flat[start : start + _BLOCK]).astype(np.float64)
+    for start, block in _blocks(score):
         bad = ~np.isfinite(block)
         if bad.any():
             if first < 0:
@@ -470,7 +528,11 @@ def _check_finite(label: str, score: np.ndarray) -> None:
             nans += block_nans
             infinities += int(bad.sum()) - block_nans
     if first >= 0:
-        index = tuple(int(i) for i in np.unravel_index(first, score.shape))
+        if isinstance(score, Pieces):
+            place = score.place(first)
+        else:
+            index = tuple(int(i) for i in np.unravel_index(first, score.shape))
+            place = f"index {index[0] if len(index) == 1 else index}"
         what = " and ".join(
             f"{count} {word}"
             for count, word in (
@@ -479,5 +541,4 @@ def _check_finite(label: str, score: np.ndarray) -> None:
             )
             if count
         )
-        at = index[0] if len(index) == 1 else index
-        raise ProblemError(f"{label} holds {what}, the first at index {at}; wanted finite numbers")
+        raise ProblemError(f"{label} holds {what}, the first at {place}; wanted finite numbers")

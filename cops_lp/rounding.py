@@ -45,7 +45,10 @@ class Rounded:
 
     @property
     def totals(self) -> np.ndarray:
-        """What the mask holds of each score, rounded once; shape (1 + K,)."""
+        """What the mask holds of each score, rounded once; shape (1 + K,).
+
+        OverflowError where that is beyond float64.
+        """
         return np.array([math.fsum(row) for row in np.hstack(self._parts).tolist()])
 
     def turn(self, index: np.ndarray, scores: np.ndarray) -> None:

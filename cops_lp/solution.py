@@ -51,7 +51,8 @@ class Solution:
         What was solved; its arrays are the user's own.
     status : Status
     mask : ndarray of bool, the target's shape
-        The weights to keep, exactly `keep` of them. All False when there is no answer.
+        The weights to keep, exactly `keep` of them. All False when there is no answer. Of
+        tensors on another device it lies there and is read by ``numpy.asarray``.
     keep : int
         k.
     multipliers : ndarray of float64, shape (K,), ≥ 0
@@ -162,7 +163,7 @@ class Solution:
         """
         if self.status is not Status.OPTIMAL:
             return np.full(self.problem.shape, np.nan)
-        x = self.mask.astype(np.float64)
+        x = np.array(self.mask, dtype=np.float64)
         x.reshape(-1)[self.changed.indices] = self.changed.values
         return x
 
@@ -174,10 +175,10 @@ class Solution:
         ndarray of float64, the target's shape
             In units of the target. Costs 8 bytes per weight and O(dK).
         """
-        s = self.problem.target.astype(np.float64)
+        s = np.array(self.problem.target, dtype=np.float64)
         for weight, control in zip(self.multipliers, self.problem.controls, strict=True):
             if weight != 0.0:
-                s += weight * control.astype(np.float64)
+                s += weight * np.asarray(control, dtype=np.float64)
         return s
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:

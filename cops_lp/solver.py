@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+import numbers
 import time
 from typing import Any
 
 import numpy as np
 
 from .assembly import unsolved_solution
-from .engine.driver import NotFiniteError, OutOfTimeError, Relaxation, solve_relaxation
+from .engine.driver import Relaxation, solve_relaxation
+from .engine.failures import ChangedError, NotFiniteError, OutOfTimeError
 from .engine.nearest import nearest_weights
-from .engine.stores import ArrayStore
+from .engine.stores import Mask, Store, make_store
 from .engine.threads import thread_count
 from .errors import InfeasibleError, IntegerInfeasibleError, ProblemError, SolverError
 from .integral import prove_mask
@@ -19,9 +21,12 @@ from .problem import ARRAY_CHANGED, FLOOR_TOLERANCE, Controls, Keep, PerControl,
 from .rounding import Rounded, assign_fractional, repair_by_swaps
 from .solution import Fractional, Solution, Status
 
-__all__ = ["solve", "solve_problem"]
+__all__ = ["method_of", "seconds_of", "solve", "solve_problem"]
 
 _GAP_TOLERANCE = 1e-12
+_SMALLEST = 2.0**-1074 / _GAP_TOLERANCE
+"""Of a score's mean entry: float64's least step is as small beside it as a gap may be."""
+
 _MET = FLOOR_TOLERANCE / 2
 """A floor lacks nothing up to this share of the summed absolute control: stricter than the
 judge's, so that a borderline case is not told two ways."""
@@ -57,8 +62,8 @@ def solve(
         Threads that read the scores; all of the process's CPUs by default. The result is the
         same bits for any number.
     time_limit : float, optional
-        Seconds after which no further pass over the scores is begun and the search for the
-        best 0/1 mask ends; None for no limit.
+        Seconds after which no further pass over the scores is begun, passes for `retain`
+        included, and the search for the best 0/1 mask ends; None for no limit.
     raise_on_infeasible : bool
         False returns a Solution with status INFEASIBLE instead of raising.
 
@@ -67,18 +72,21 @@ def solve(
     Solution
         ``solution.mask`` has exactly k True. Ties at the threshold go to the lowest index
         among weights that are equal in every score. With status TIME_LIMIT, and nothing kept,
-        where the limit came before the relaxation's optimum.
+        where the limit came before the relaxation's optimum; `floors` are NaN where it came
+        before they were known.
 
     Raises
     ------
     ProblemError
-        An argument is wrong, or a score holds NaN or an infinity.
+        An argument is wrong, a score holds NaN or an infinity, or sums of k of its entries are
+        beyond float64 or too small for its digits.
     InfeasibleError
         No mask, not even a fractional one, meets the floors. With `integral` the subclass
         IntegerInfeasibleError: a fractional one does, but none of whole weights.
     SolverError
         The answer failed the solver's own check: λ is beyond float64 in the scores' units,
-        say. Nothing doubtful is returned.
+        say. Or an array was changed during the solve, as far as that shows. Nothing doubtful
+        is returned.
 
     Notes
     -----
@@ -115,67 +123,75 @@ def solve_problem(
 ) -> Solution:
     """Solve a validated problem; see :func:`solve`."""
     start = time.perf_counter()
-    deadline = start + _seconds(time_limit)
+    deadline = start + seconds_of(time_limit)
     count = thread_count(threads)
-    store = ArrayStore(problem.scores, count)
-    problem.prepare(count)
-    floors = problem.floors
-    method = ("top-k", "two-score", "dual simplex")[min(len(problem.controls), 2)]
-    mask = store.new_mask()
+    store = make_store(problem.scores, count)
     try:
+        problem.prepare(count, deadline)
+        floors = problem.floors
+        mask = store.new_mask()
         wanted = np.stack((floors, np.zeros(len(floors))), axis=1)
         found = solve_relaxation(store, problem.keep, wanted, mask, deadline=deadline)
-    except NotFiniteError:
+        if found.feasible:
+            proof = (count, raise_on_infeasible) if integral else None
+            return _finish(problem, store, found, mask, start, deadline, proof)
+    except (ChangedError, NotFiniteError):
         problem.check_finite()
         raise SolverError(ARRAY_CHANGED) from None
+    except OverflowError as error:
+        problem.check_finite()
+        problem.check_sums()
+        raise SolverError(f"{Status.NUMERICAL_ERROR.value} ({problem!r})") from error
     except OutOfTimeError:
         return unsolved_solution(
             problem,
             Status.TIME_LIMIT,
-            method=method,
+            method=method_of(problem),
             seconds=time.perf_counter() - start,
         )
     finally:
         store.close()
-    if not found.feasible:
-        assert found.certificate is not None
-        certificate = found.certificate / found.certificate.sum()
-        if raise_on_infeasible:
-            raise InfeasibleError(
-                problem.names, floors, problem.best()[1:], certificate, problem.keep
-            )
-        return unsolved_solution(
-            problem,
-            Status.INFEASIBLE,
-            method=method,
-            certificate=certificate,
-            passes=found.passes,
-            seconds=time.perf_counter() - start,
-        )
-    proof = (deadline, count, raise_on_infeasible) if integral else None
-    return _finish(problem, store, found, mask, method, start, proof)
+    assert found.certificate is not None
+    certificate = found.certificate / found.certificate.sum()
+    if raise_on_infeasible:
+        raise InfeasibleError(problem.names, floors, problem.best()[1:], certificate, problem.keep)
+    return unsolved_solution(
+        problem,
+        Status.INFEASIBLE,
+        method=method_of(problem),
+        certificate=certificate,
+        passes=found.passes,
+        seconds=time.perf_counter() - start,
+    )
 
 
 def _finish(
     problem: Problem,
-    store: ArrayStore,
+    store: Store,
     found: Relaxation,
-    mask: np.ndarray,
-    method: str,
+    mask: Mask,
     start: float,
-    proof: tuple[float, int, bool] | None,
+    deadline: float,
+    proof: tuple[int, bool] | None,
 ) -> Solution:
     """Round the vertex and add up what mask and vertex hold.
 
-    `proof`, where the best mask is wanted: the search's deadline and threads, and whether to
-    raise where there is none.
+    `proof`, where the best mask is wanted: the search's threads, and whether to raise where
+    there is none.
     """
+    failed = f"{Status.NUMERICAL_ERROR.value} (gap {found.gap:.3g}, {problem!r})"
+    if not np.isfinite([*found.multipliers, found.threshold, found.gap]).all():
+        raise SolverError(failed)
     f_scores = found.fractional_scores
     kept_sums = found.kept_sums.sum(axis=1)
     with np.errstate(over="ignore"):  # a sum beyond float64 fails the check below
         held = kept_sums + f_scores @ found.values
         sizes = found.magnitudes + np.abs(f_scores) @ found.values
         scale = sizes[0] + 1e-3 * float(found.multipliers @ sizes[1:])  # as the judge's
+    sound = np.isfinite([*held, *sizes, scale]).all()
+    if not (sound and max(abs(found.gap), found.floors_gap) <= _GAP_TOLERANCE * scale):
+        raise SolverError(failed)
+    _check_statable(problem, found.multipliers, sizes)
     # Where x itself lacks what counts as rounding, what it keeps is all that can be asked.
     floors = np.minimum(problem.floors, held[1:])
     slack = np.maximum(sizes[1:], np.abs(problem.floors))
@@ -201,6 +217,7 @@ def _finish(
             mask,
             found.fractional,
             problem.keep - int(chosen.sum()),
+            deadline,
         )
         passes += more
         # Of equal weights the lowest index is the last to leave and the first to enter.
@@ -211,12 +228,9 @@ def _finish(
         rounded.turn(near[before != after], near_scores[:, before != after])
         totals = rounded.totals
     objective = float(held[0])
-    sound = np.isfinite([*found.multipliers, found.threshold, objective, scale]).all()
-    if not (sound and max(abs(found.gap), found.floors_gap) <= _GAP_TOLERANCE * scale):
-        raise SolverError(f"{Status.NUMERICAL_ERROR.value} (gap {found.gap:.3g}, {problem!r})")
     bound = integer_bound = objective + found.gap
     if proof and len(floors):
-        deadline, threads, raise_on_infeasible = proof
+        threads, raise_on_infeasible = proof
         integer_bound, more = prove_mask(
             store, found, rounded, floors, slack, max(objective, bound), deadline, threads
         )
@@ -247,7 +261,7 @@ def _finish(
         kept=totals[1:],
         floors=problem.floors,
         shortfall=np.where(lack > slack, problem.floors - totals[1:], 0.0),
-        method=method,
+        method=method_of(problem),
         passes=passes,
         open_count=found.open_count,
         seconds=time.perf_counter() - start,
@@ -255,11 +269,37 @@ def _finish(
     )
 
 
-def _seconds(time_limit: float | None) -> float:
+def _check_statable(problem: Problem, multipliers: np.ndarray, sizes: np.ndarray) -> None:
+    """Raise where scores are so small that float64 rounds their prices and floors too coarsely.
+
+    `sizes`, shape (1 + K,): the summed absolute scores kept.
+    """
+    used = np.append(multipliers.any(), multipliers > 0.0)
+    sizes = np.where(used, sizes, 0.0)
+    sizes[1:] = np.where(used[1:], np.minimum(sizes[1:], problem.known_sizes()), sizes[1:])
+    for name, size in zip(problem.score_names, sizes, strict=True):
+        if 0.0 < size < problem.keep * _SMALLEST:
+            raise ProblemError(
+                f"{problem.keep} entries of {name!r} sum to {size:.3g}, where float64 has few "
+                "digits left; scale it up (that changes no mask)"
+            )
+
+
+def method_of(problem: Problem) -> str:
+    """Name of the algorithm that solves a problem."""
+    return ("top-k", "two-score", "dual simplex")[min(len(problem.controls), 2)]
+
+
+def seconds_of(time_limit: Any) -> float:
+    """Return the limit as a float, ∞ for None; ProblemError where it is none."""
     if time_limit is None:
         return math.inf
-    if not isinstance(time_limit, (int, float)) or not time_limit >= 0.0:
+    real = isinstance(time_limit, numbers.Real) and not isinstance(time_limit, bool)
+    if not (real and time_limit >= 0.0):
         raise ProblemError(
             f"time_limit is {time_limit!r}; wanted seconds, 0 or more, or None for no limit"
         )
-    return float(time_limit)
+    try:
+        return float(time_limit)
+    except OverflowError:  # an int or a fraction beyond float64
+        return math.inf

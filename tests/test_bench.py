@@ -34,7 +34,19 @@ def _load_bench() -> None:
 
 _load_bench()
 
-from bench import cases, complexity, goals, judged, measure, memory, peers, report, study  # noqa: E402
+from bench import (  # noqa: E402
+    cases,
+    complexity,
+    goals,
+    gpu,
+    judged,
+    measure,
+    memory,
+    peers,
+    report,
+    study,
+    tensors,
+)
 from bench.baselines import bisection  # noqa: E402
 from bench.isolate import call_isolated  # noqa: E402
 
@@ -441,6 +453,41 @@ def test_the_fastest_exact_vertex_sets_the_goal():
     assert row["reached"]
     assert row["times"][0][0] == "fast"
     assert "gone: not installed" in row["note"]
+
+
+def test_resnet50_has_its_known_size():
+    shapes = tensors.resnet50_shapes()
+    assert len(shapes) == 161
+    assert sum(map(np.prod, shapes.values())) == 25_557_032
+
+
+def test_masks_of_tensors_are_timed_against_one_flat_array(tmp_path):
+    bench("goals", "--quick", "--only", "tensors", *SMALL[:4], "--results", tmp_path)
+    fast, ratio = goals.evaluate(read(tmp_path / "goals.json"))
+    assert fast["measured"] > 0
+    assert ratio["certified"]
+    assert [name for name, _ in ratio["times"]] == ["masks", "flat"]
+
+
+def test_a_gpus_tasks_on_cpu_tensors(tmp_path):
+    arguments = ("--device", "cpu", "--d", 2e5, "--dtype", "bfloat16", "--dtype", "float32")
+    said = bench("gpu", *arguments, *SMALL, "--results", tmp_path)
+    assert "bits of the CPU's" in said
+    run = read(tmp_path / "gpu.json")
+    rows = gpu.rows(run)
+    assert [row["task"] for row in rows[:5]] == [
+        "K = 1",
+        "K = 0",
+        "one read",
+        "torch.topk",
+        "torch.kthvalue",
+    ]
+    assert all(cell["result"]["same_bits"] for cell in run["cells"])
+    assert all(row["median"] > 0 for row in rows)
+    run["cells"][1]["about"]["d"] = 10**9  # what a row says of the goals
+    notes = {row["task"]: row["note"] for row in gpu.rows(run)[5:]}
+    assert notes["one read"] == "MISSED (≤ 10)"
+    assert "wanted one of float32" in bench("gpu", "--dtype", "int8", code=2)
 
 
 # --- the page --------------------------------------------------------------------------------

@@ -16,7 +16,14 @@ import numpy as np
 import pytest
 
 import cops_lp
-from cops_lp import InfeasibleError, MissingDependencyError, Problem, ProblemError, Status, certify
+from cops_lp import (
+    InfeasibleError,
+    MissingDependencyError,
+    Problem,
+    ProblemError,
+    Status,
+    certify,
+)
 from cops_lp.solution import Fractional
 
 from .checks import assert_certified
@@ -162,7 +169,7 @@ def test_floors_beyond_any_sum():
 
 @pytest.mark.parametrize(
     ("target_unit", "control_unit"),
-    [(1e-300, 1e300), (1e300, 1e-300), (1e-320, 1.0), (1e308, 1.0)],
+    [(1e-300, 1e300), (1e300, 1e-300), (1e-320, 1.0)],
 )
 def test_multipliers_beyond_float64_are_refused(target_unit, control_unit):
     target, control = np.random.default_rng(0).random((2, 50))
@@ -175,6 +182,20 @@ def test_sums_beyond_float64_are_refused_and_just_within_are_fine():
     with pytest.raises(ProblemError, match="sum to inf, beyond float64"):
         cops_lp.solve(target, control * 1e308, keep=5, retain=0.9)
     solved(target, control * 1e307, keep=5, retain=0.9)
+
+
+@pytest.mark.parametrize("kind", ["one mass", "apart", "both signs"])
+@pytest.mark.parametrize("K", [0, 1])
+def test_a_target_whose_sum_is_beyond_float64_is_an_error(kind, K):
+    rng = np.random.default_rng(0)
+    target = {
+        "one mass": np.full(100_000, 1e308),
+        "apart": 1.7e308 * rng.random(100_000),
+        "both signs": 1e308 * rng.uniform(-1.0, 1.0, 100_000),
+    }[kind]
+    how = {"floors": 1.0} if K else {}
+    with pytest.raises(ProblemError, match="sum to more than float64 holds"):
+        cops_lp.solve(target, [rng.random(100_000)] * K, keep=0.5, **how)
 
 
 def test_a_floor_too_small_for_its_share_to_count():

@@ -1,7 +1,7 @@
 """Double-doubles in NumPy: sums and floors that keep what float64 would round off.
 
 Arrays of shape (n, 2): the value is the sum of a row, its second entry below half a unit in
-the last place of the first.
+the last place of the first. What is beyond float64 raises OverflowError.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ __all__ = ["add", "of_fractions", "subtract"]
 
 def add(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """X + y."""
-    total = x[:, 0] + y[:, 0]
+    with np.errstate(over="ignore"):
+        total = x[:, 0] + y[:, 0]
+    if not np.isfinite(total).all():
+        raise OverflowError
     part = total - x[:, 0]
     error = (x[:, 0] - (total - part)) + (y[:, 0] - part) + (x[:, 1] + y[:, 1])
     high = total + error

@@ -18,6 +18,7 @@ from ..kernels.two_score import sum_dd
 from ..problem import FLOOR_TOLERANCE, JOINT_TOLERANCE
 from . import doubles
 from .exact import solve_exact
+from .failures import NotFiniteError, OutOfTimeError
 from .guess import guess_region
 from .masses import Windows, find_masses, solve_by_windows
 from .nearest import NEAREST, Candidates
@@ -25,7 +26,7 @@ from .pushing import SampleSearch, guess_rays, widened_rays
 from .region import Cone, Region
 from .stores import ArrayStore, Screened, Store
 
-__all__ = ["NotFiniteError", "OutOfTimeError", "Relaxation", "best_sum", "solve_relaxation"]
+__all__ = ["Relaxation", "best_sum", "solve_relaxation"]
 
 _DIRECT = (1 << 14, 1 << 10, 1 << 10)  # weights, by K, up to which nothing is guessed
 _WHOLE = 1 << 15  # weights up to which the sample is all of them
@@ -41,14 +42,6 @@ _SEED = 20_210_712
 _OUTGROWN = 400  # powers of two by which open weights beyond the sample's range may overflow
 _LEAST = 2.0**-1074
 _BEYOND = 2.0**900  # of the scaled scores: no sum of controls comes near, no product overflows
-
-
-class OutOfTimeError(Exception):
-    """The deadline came before the next pass over the scores."""
-
-
-class NotFiniteError(Exception):
-    """A score holds NaN or infinity; the caller says which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +128,8 @@ def solve_relaxation(
     Raises
     ------
     NotFiniteError, OutOfTimeError
+    OverflowError
+        A sum of scores is beyond float64.
 
     Notes
     -----
@@ -145,6 +140,7 @@ def solve_relaxation(
     if magnitudes is None:
         magnitudes = np.zeros(K)
     if d <= _DIRECT[min(K, 2)]:
+        _check_time(deadline)
         return _solve_all(store, k, floors, mask, magnitudes)
     scaling: np.ndarray | None = None
     region: Region | None = None
@@ -173,6 +169,8 @@ def solve_relaxation(
             region = _cone(sample, k / d, expected, spread, previous, ended)
         found = None
         raw = region.unscaled(scaling)
+        if not raw.finite():
+            break  # multipliers beyond float64 in the scores' units: not to be screened by
         # Where the sample is everything, the exact solver takes care of masses.
         equal = None if whole else _masses(sample, region, scaling)
         _check_time(deadline)
@@ -196,7 +194,7 @@ def solve_relaxation(
         found = inner.found
         if not found.feasible:
             sizes = magnitudes + screened.magnitudes[1:] + found.magnitudes[1:]
-            if _proves_infeasible(store, k, floors, sizes, found.certificate):
+            if _proves_infeasible(store, k, floors, sizes, found.certificate, deadline):
                 return _joined(store, screened, inner, 0.0, None, passes + 1)
         elif any(
             region.contains(ray)
@@ -228,13 +226,13 @@ def _cone(
     return Cone(rays if ended is None else widened_rays(rays, sample, share, ended, spread))
 
 
-def best_sum(store: Store, k: int) -> tuple[float, float] | None:
+def best_sum(store: Store, k: int, deadline: float = math.inf) -> tuple[float, float] | None:
     """Sum of the k largest entries of a store of one score, and of their absolute values.
 
-    None when a score is not finite.
+    None when a score is not finite. OutOfTimeError where a pass would begin after the deadline.
     """
     try:
-        found = solve_relaxation(store, k, np.empty((0, 2)), None)
+        found = solve_relaxation(store, k, np.empty((0, 2)), None, deadline=deadline)
     except NotFiniteError:
         return None
     return float(found.kept_sums[0, 0]), float(found.magnitudes[0])
@@ -261,6 +259,7 @@ def _solve_all(
         hints=hints if hints is None else _ldexp(hints, scaling[1:] - scaling[0]),
     )
     if mask is not None:
+        store.close()  # what may still make the mask's pages would overwrite it
         mask[:] = vertex.kept
     kept = scores[:, vertex.kept]
     multipliers = _ldexp(vertex.multipliers, scaling[0] - scaling[1:]) + 0.0  # no −0
@@ -271,15 +270,17 @@ def _solve_all(
     certificate = None
     if vertex.certificate is not None:
         certificate = _ldexp(vertex.certificate, -scaling[1:])
+    kept_sums = _ldexp(np.array([*map(sum_dd, map(np.ascontiguousarray, kept))]), scaling[:, None])
+    sizes = _ldexp(np.abs(kept).sum(axis=1), scaling)
+    if not np.isfinite(sizes).all():
+        raise OverflowError
     return Relaxation(
         feasible=vertex.feasible,
         multipliers=multipliers,
         multipliers_rest=_ldexp(vertex.multipliers_rest, scaling[0] - scaling[1:]),
         threshold=float(_ldexp(sum(vertex.threshold), scaling[0] * vertex.feasible)),
-        kept_sums=_ldexp(
-            np.array([*map(sum_dd, map(np.ascontiguousarray, kept))]), scaling[:, None]
-        ),
-        magnitudes=_ldexp(np.abs(kept).sum(axis=1), scaling),
+        kept_sums=kept_sums,
+        magnitudes=sizes,
         fractional=vertex.fractional,
         values=vertex.values,
         fractional_scores=_ldexp(scores[:, vertex.fractional], scaling[:, None]),
@@ -343,7 +344,8 @@ def _solve_open(
         copies = windows.copies(masses).astype(screened.scores.dtype)
         scores = np.hstack((screened.scores, copies))
         taken = windows.sums(masses.scores)
-        sizes = np.abs(masses.scores) @ windows.first
+        with np.errstate(over="ignore"):  # a sum beyond float64 fails the caller's checks
+            sizes = np.abs(masses.scores) @ windows.first
         found, kept = solve(
             scores, left, doubles.subtract(floors, taken[1:]), magnitudes + sizes[1:]
         )
@@ -482,6 +484,7 @@ def _proves_infeasible(
     floors: np.ndarray,
     sizes: np.ndarray,
     certificate: np.ndarray | None,
+    deadline: float,
 ) -> bool:
     """Check yᵀb > T_k(Aᵀy) over the whole store, beyond what counts as rounding.
 
@@ -492,7 +495,7 @@ def _proves_infeasible(
     single = len(used) == 1
     y = np.ones(1) if single else certificate[used]
     view = store.control_store(int(used[0])) if single else store.combined_store(certificate)
-    found = best_sum(view, k)
+    found = best_sum(view, k, deadline)
     if found is None:
         raise NotFiniteError
     wanted = math.fsum((y[:, None] * floors[used]).ravel())

@@ -2,23 +2,28 @@
 
 Which they are depends on the optimum alone, never on what happened to be open: a region that is
 wider by a known width leaves everything within that width open, and where that is not enough
-the scores are read once more.
+the scores are read once more. The two reads must agree: scores that change between them would
+make a mask of neither.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 
 import numpy as np
 
+from .failures import ChangedError, NotFiniteError
 from .region import Ellipsoid
-from .stores import Store
+from .stores import Mask, Store
 
 __all__ = ["NEAREST", "Candidates", "nearest_weights", "weights_within"]
 
 NEAREST = 64
 """Weights on either side of the threshold."""
+
+_ROUNDING = 1e-12  # of its terms: a reduced cost that may have either sign
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +43,14 @@ def nearest_weights(
     candidates: Candidates | None,
     multipliers: np.ndarray,
     threshold: float,
-    mask: np.ndarray,
+    mask: Mask,
     fractional: np.ndarray,
     count: int,
+    deadline: float,
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Weights nearest to the threshold, NEAREST with x = 1 and as many with x < 1.
+
+    Of the candidates only where the deadline has passed.
 
     Parameters
     ----------
@@ -56,6 +64,8 @@ def nearest_weights(
     fractional : ndarray of int64
     count : int
         How many weights have x = 1.
+    deadline : float
+        On ``time.perf_counter``'s clock: the store is not read after it.
 
     Returns
     -------
@@ -64,6 +74,11 @@ def nearest_weights(
     scores : ndarray of float64, shape (1 + K, len(index))
     passes : int
         How often the store was read.
+
+    Raises
+    ------
+    NotFiniteError, ChangedError
+        Of another read.
 
     Notes
     -----
@@ -76,7 +91,7 @@ def nearest_weights(
         index = candidates.index
         scores = candidates.scores
         distance = _distances(scores, multipliers, threshold)
-        kept = (mask if index is None else mask[index]).copy()
+        kept = np.array(mask[:] if index is None else mask[index])
         if index is None:
             kept[fractional] = False
         else:
@@ -93,7 +108,7 @@ def nearest_weights(
                 reached = max(reached, float(distance[order[-1]]))
             elif len(order) < total:
                 reached = math.inf
-        if index is None or reached <= candidates.width:
+        if index is None or reached <= candidates.width or time.perf_counter() > deadline:
             near = np.sort(np.concatenate(chosen))
             found = scores[:, near].astype(np.float64)
             return near if index is None else index[near], found, passes
@@ -102,7 +117,9 @@ def nearest_weights(
         enough = float(np.partition(distance, rank)[rank]) if len(distance) else 0.0
         if not math.isfinite(reached):  # too few of them: how far the rest is is not known
             reached = max(enough, 4.0 * candidates.width)
-        candidates = _read(store, multipliers, threshold, reached)
+        wider = _read(store, multipliers, threshold, reached)
+        _check_agree(candidates, wider, multipliers, threshold, mask, fractional)
+        candidates = wider
 
 
 def weights_within(
@@ -110,14 +127,16 @@ def weights_within(
     candidates: Candidates | None,
     multipliers: np.ndarray,
     threshold: float,
+    mask: np.ndarray,
+    changed: np.ndarray,
     *,
     count: int = 0,
     width: float = 0.0,
 ) -> tuple[Candidates, int]:
     """All weights within some width of the threshold, and how often the store was read for them.
 
-    At least so wide, and wide enough for about `count` weights. Parameters as in
-    :func:`nearest_weights`.
+    At least so wide, and wide enough for about `count` weights. Parameters and errors as in
+    :func:`nearest_weights`; `changed` are the weights of which the mask says nothing.
     """
     if candidates is None:
         return Candidates(None, store.gather(None), math.inf), 0
@@ -128,17 +147,56 @@ def weights_within(
         width = max(width, 4.0 * float(distance.max()))
     if width <= candidates.width:
         return candidates, 0
-    return _read(store, multipliers, threshold, width), 1
+    wider = _read(store, multipliers, threshold, width)
+    _check_agree(candidates, wider, multipliers, threshold, mask, changed)
+    return wider, 1
+
+
+def _check_agree(
+    first: Candidates,
+    wider: Candidates,
+    multipliers: np.ndarray,
+    threshold: float,
+    mask: np.ndarray,
+    changed: np.ndarray,
+) -> None:
+    """Raise where a wider read contradicts the first one, or the mask that came of it.
+
+    What the first one found near is found again, with the same scores; what is found beside
+    that was decided or belongs to a mass: where it is beyond the first width, the mask has it
+    on its side of the threshold.
+    """
+    assert first.index is not None
+    r = _reduced(wider.scores, multipliers, threshold)
+    index = np.arange(len(r)) if wider.index is None else wider.index
+    wanted = np.flatnonzero(_distances(first.scores, multipliers, threshold) <= wider.width)
+    place = np.searchsorted(index, first.index[wanted])
+    there = np.append(index, -1)[place] == first.index[wanted]
+    sizes = np.append(1.0, multipliers) @ np.abs(wider.scores) + abs(threshold)
+    sure = np.abs(r) > np.maximum(first.width, _ROUNDING * sizes)
+    sure &= ~np.isin(index, first.index) & ~np.isin(index, changed)
+    if not (
+        there.all()
+        and np.array_equal(wider.scores[:, place], first.scores[:, wanted])
+        and np.array_equal(mask[index[sure]], r[sure] > 0.0)
+    ):
+        raise ChangedError
 
 
 def _distances(scores: np.ndarray, multipliers: np.ndarray, threshold: float) -> np.ndarray:
     """|c + λ·A − μ| of weights, in float64."""
+    r = _reduced(scores, multipliers, threshold)
+    np.abs(r, out=r)
+    return r
+
+
+def _reduced(scores: np.ndarray, multipliers: np.ndarray, threshold: float) -> np.ndarray:
+    """Reduced costs c + λ·A − μ of weights, in float64."""
     r: np.ndarray = scores[0].astype(np.float64)
     for weight, row in zip(multipliers, scores[1:], strict=True):
         if weight != 0.0:
             r += np.multiply(row, weight, dtype=np.float64)
     r -= threshold
-    np.abs(r, out=r)
     return r
 
 
@@ -170,13 +228,23 @@ def _turns(scores: np.ndarray) -> np.ndarray:
 def _read(store: Store, multipliers: np.ndarray, threshold: float, width: float) -> Candidates:
     """Everything within a width of the threshold; all weights where that can't be told."""
     K = len(multipliers)
-    unit = 2.0 ** -math.frexp(width)[1] if 0.0 < width < math.inf else 0.0
-    center = np.concatenate(([1.0], multipliers, [threshold])) * unit
+    unit = math.ldexp(1.0, min(-math.frexp(width)[1], 1000)) if 0.0 < width < math.inf else 0.0
+    with np.errstate(over="ignore"):
+        center = np.concatenate(([1.0], multipliers, [threshold])) * unit
     if unit == 0.0 or not np.isfinite(center).all():
-        return Candidates(None, store.gather(None), math.inf)
+        return Candidates(None, _all(store), math.inf)
     factor = np.zeros((K + 1, K + 1))
     factor[K, K] = width * unit
     screened = store.screen(Ellipsoid(center, factor), None)
+    if not np.isfinite(screened.scores).all():
+        raise NotFiniteError
     if len(screened.index) == store.size:
         return Candidates(None, screened.scores, math.inf)
     return Candidates(screened.index, screened.scores, width)
+
+
+def _all(store: Store) -> np.ndarray:
+    scores = store.gather(None)
+    if not np.isfinite(scores).all():
+        raise NotFiniteError
+    return scores

@@ -85,9 +85,18 @@ class Ellipsoid:
     def unscaled(self, scaling: np.ndarray) -> Ellipsoid:
         """The region whose forms on raw scores are these on scores times 2^-scaling."""
         center, factor = self.center.copy(), self.factor.copy()
-        center[:-1] = np.ldexp(center[:-1], -scaling)
-        factor[:, :-1] = np.ldexp(factor[:, :-1], -scaling[1:])
+        with np.errstate(over="ignore"):  # see finite
+            center[:-1] = np.ldexp(center[:-1], -scaling)
+            factor[:, :-1] = np.ldexp(factor[:, :-1], -scaling[1:])
         return replace(self, center=center, factor=factor)
+
+    def finite(self) -> bool:
+        """Whether float64 can state it."""
+        if not (self.center[0] > 0.0 and np.isfinite(self.center).all()):
+            return False
+        with np.errstate(over="ignore"):
+            point = self.center[1:] / self.center[0]
+        return bool(np.isfinite(point).all() and np.isfinite(self.factor).all())
 
     def _move(self, ray: np.ndarray) -> np.ndarray:
         """(λ, −μ) − the center's, in the center's units."""
@@ -145,8 +154,13 @@ class Cone:
     def unscaled(self, scaling: np.ndarray) -> Cone:
         """The region whose forms on raw scores are these on scores times 2^-scaling."""
         rays = self.rays.copy()
-        rays[:, :-1] = np.ldexp(rays[:, :-1], -scaling)
+        with np.errstate(over="ignore"):  # see finite
+            rays[:, :-1] = np.ldexp(rays[:, :-1], -scaling)
         return Cone(rays)
+
+    def finite(self) -> bool:
+        """Whether float64 can state it."""
+        return bool(np.isfinite(self.rays).all())
 
 
 Region: TypeAlias = Ellipsoid | Cone

@@ -5,21 +5,37 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
 from ..kernels.screening import BLOCK, LANES, MASS, TILE, screen
+from ..pieces import ArrayPieces, Pieces, Score, address_of, fits_single
+from .failures import NotFiniteError
 from .masses import Masses
 from .region import MARGIN, Ellipsoid, Region
 from .threads import Beside, map_parts
 
-__all__ = ["ArrayStore", "Screened", "Store"]
+__all__ = [
+    "ArrayStore",
+    "Mask",
+    "Prepared",
+    "Screened",
+    "Store",
+    "check_magnitudes",
+    "correctly_rounded",
+    "make_store",
+]
 
 _PAD = 272  # keeps rows from starting at the same place of a page, where they share cache sets
 _MOST = 8  # blocks handed to a thread at once: fewer, and threads wait for one another
 _FILL = 1 << 23  # weights from which the pages of a mask are made beside the sampling
+_SHORT = 4 * TILE  # weights that are worth a call of a kernel
 _SAFE = 1e25  # entries within this of 1 can be multiplied in single precision
+
+Mask: TypeAlias = Any
+"""What a store's `new_mask` gives: a bool array of shape (d,), or what is indexed like one by
+flat indices and by ``[:]``, reads as one through ``__array__`` and lies where the scores do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +78,7 @@ class Store(Protocol):
         """Store of the one score Σ w_j A_j; weights of shape (K,)."""
         ...
 
-    def new_mask(self) -> np.ndarray:
+    def new_mask(self) -> Mask:
         """A mask to fill; bool, shape (size,)."""
         ...
 
@@ -75,18 +91,21 @@ class Store(Protocol):
         ...
 
     def screen(
-        self, region: Region, mask: np.ndarray | None, masses: np.ndarray | None = None
+        self, region: Region, mask: Mask | None, masses: np.ndarray | None = None
     ) -> Screened:
         """Decide every weight whose side is the same on all of the region; one read of the scores.
 
         `mask` (bool, shape (size,)), where given, becomes True where a weight is kept. Open
         weights that are equal to a column of `masses`, shape (1 + K, m), are counted: what
         the mask says of them is for :meth:`hand_out` to write.
+
+        OverflowError where what is kept sums to more than float64 holds, NotFiniteError where
+        it is NaN: NaN is never kept, so a score has changed meanwhile.
         """
         ...
 
     def hand_out(
-        self, mask: np.ndarray, screened: Screened, amounts: np.ndarray, around: int
+        self, mask: Mask, screened: Screened, amounts: np.ndarray, around: int
     ) -> list[np.ndarray]:
         """Keep the first `amounts[j]` weights of each mass of the last :meth:`screen`.
 
@@ -101,25 +120,22 @@ class ArrayStore:
 
     Parameters
     ----------
-    scores : sequence of ndarray
+    scores : sequence of ndarray or ArrayPieces
         Target and controls, all of one shape and any supported dtype.
     threads : int
         How many threads screen; the result does not depend on it.
     """
 
-    def __init__(self, scores: Sequence[np.ndarray], threads: int = 1) -> None:
+    def __init__(self, scores: Sequence[Score], threads: int = 1) -> None:
         self.size = scores[0].size
         self.controls = len(scores) - 1
         self._scores = scores
         self._threads = threads
         self._filling: Beside | None = None
         # Open weights are copied: in single precision where that holds every score exactly.
-        single = all(_fits_single(score.dtype) for score in scores)
+        single = all(fits_single(score.dtype) for score in scores)
         self._dtype = np.dtype(np.float32 if single else np.float64)
-        # A contiguous array is a flat view; others are walked in C order by their iterator.
-        self._flat: list[Any] = [
-            score.reshape(-1) if score.flags.c_contiguous else score.flat for score in scores
-        ]
+        self._flat: list[Any] = [_flat(score) for score in scores]
 
     def control_store(self, j: int) -> ArrayStore:
         """See :meth:`Store.control_store`."""
@@ -158,18 +174,19 @@ class ArrayStore:
         return out
 
     def screen(
-        self, region: Region, mask: np.ndarray | None, masses: np.ndarray | None = None
+        self, region: Region, mask: Mask | None, masses: np.ndarray | None = None
     ) -> Screened:
         """See :meth:`Store.screen`."""
         self.close()
         if masses is None:
             masses = np.empty((1 + self.controls, 0))
-        prepared = _Prepared(region, self.controls, self._dtype)
+        prepared = Prepared(region, self.controls, self._dtype)
         equal = masses.astype(prepared.dtype)
         step = BLOCK * min(max(self.size // (2 * self._threads * BLOCK), 1), _MOST)
         starts = range(0, self.size, step)
         workers = min(self._threads, len(starts))
-        in_place = self._in_place(prepared.dtype)
+        end, addresses = self._stretch(0, prepared.dtype)
+        in_place = end == self.size and len(addresses) > 0
         rooms = [
             _Room(1 + self.controls, min(step, self.size), prepared, mask is None, not in_place)
             for _ in range(workers)
@@ -184,6 +201,8 @@ class ArrayStore:
 
         chunks = map_parts(run, starts, workers)
         sums = np.concatenate([chunk.sums for chunk in chunks])
+        with np.errstate(over="ignore"):
+            magnitudes = check_magnitudes(sums[:, 3].sum(axis=0))
         kept = sum(chunk.kept for chunk in chunks)
         parts = np.array([chunk.counts for chunk in chunks])
         n = sum(len(chunk.index) for chunk in chunks)
@@ -197,8 +216,10 @@ class ArrayStore:
             n = m
         return Screened(
             kept=kept,
-            sums=np.array([_sum(sums[:, :2, j]) for j in range(1 + self.controls)]),
-            magnitudes=sums[:, 2].sum(axis=0),
+            sums=np.array(
+                [correctly_rounded(sums[:, :3, j].ravel()) for j in range(1 + self.controls)]
+            ),
+            magnitudes=magnitudes,
             index=index,
             scores=scores,
             masses=Masses(equal.astype(np.float64), parts.sum(axis=0)),
@@ -207,7 +228,7 @@ class ArrayStore:
         )
 
     def hand_out(
-        self, mask: np.ndarray, screened: Screened, amounts: np.ndarray, around: int
+        self, mask: Mask, screened: Screened, amounts: np.ndarray, around: int
     ) -> list[np.ndarray]:
         """See :meth:`Store.hand_out`."""
         states = mask.view(np.uint8)
@@ -236,65 +257,91 @@ class ArrayStore:
         self,
         start: int,
         stop: int,
-        region: _Prepared,
+        region: Prepared,
         masses: np.ndarray,
         room: _Room,
         mask: np.ndarray | None,
     ) -> _Chunk:
         states = room.state[: stop - start] if mask is None else mask.view(np.uint8)[start:stop]
-        sums = np.empty((-(-(stop - start) // BLOCK), 3, 1 + self.controls))
-        addresses = np.array(
-            [row.ctypes.data for row in (self._flat if room.rows is None else room.rows)]
-        )
+        sums = []
         counts = np.zeros(masses.shape[1], np.int64)
         kept = found = 0
-        step = stop - start if room.rows is None else BLOCK
-        for begin in range(0, stop - start, step):
-            end = min(begin + step, stop - start)
-            if room.rows is not None:
+        begin = start
+        while begin < stop:
+            end, addresses = self._run(begin, start, stop, region.dtype)
+            if not addresses:
+                assert room.rows is not None
                 for row, flat in zip(room.rows, self._flat, strict=True):
-                    row[: end - begin] = flat[start + begin : start + end]
+                    _copy(flat, begin, row[: end - begin])
+                    addresses.append(row.ctypes.data)
+            first, last = begin - start, end - start
+            parts = np.empty((-(-(end - begin) // BLOCK), 4, 1 + self.controls))
             more, found = screen(
-                addresses, start if room.rows is None else 0, begin, found,
+                np.array(addresses), 0, first, found,
                 region.rays, region.factor, region.reach, region.tiny, region.huge,
                 region.single, masses, room.work, room.lanes,
-                states[begin:end], sums[begin // BLOCK : -(-end // BLOCK)],
-                room.index, room.opened, counts,
+                states[first:last], parts, room.index, room.opened, counts,
             )  # fmt: skip
+            sums.append(parts)
             kept += more
+            begin = end
         return _Chunk(
             start,
             kept,
-            sums,
+            np.concatenate(sums),
             room.index[:found].copy(),
             room.opened[:, :found].astype(self._dtype),
             counts,
         )
 
-    def _in_place(self, dtype: np.dtype) -> bool:
-        """Whether a kernel can read the scores by their addresses."""
-        return all(
-            isinstance(flat, np.ndarray)
-            and flat.dtype == dtype
-            and flat.dtype.isnative
-            and flat.flags.aligned
-            for flat in self._flat
-        )
+    def _run(self, begin: int, start: int, stop: int, dtype: np.dtype) -> tuple[int, list[int]]:
+        """Up to where to screen at once, and where `begin` is; nowhere where it must be copied.
+
+        Whole tiles from `start` on. Pieces too short for a call of their own are copied together.
+        """
+        end, addresses = self._stretch(begin, dtype)
+        if end >= stop and addresses:
+            return stop, addresses
+        whole = end - (end - start) % TILE
+        if whole - begin >= _SHORT and addresses:
+            return whole, addresses
+        last = min(begin + BLOCK, stop)
+        while end < last:
+            end += -(end - start) % TILE
+            after, addresses = self._stretch(end, dtype) if end < last else (last, [])
+            if addresses and min(after, stop) - end >= _SHORT:
+                break
+            end = max(after, end + 1)
+        return min(end, last), []
+
+    def _stretch(self, begin: int, dtype: np.dtype) -> tuple[int, list[int]]:
+        """Up to where no score goes on elsewhere, and where `begin` is if a kernel can read it."""
+        end, addresses = self.size, []
+        for flat in self._flat:
+            address, first, last = 0, 0, self.size
+            if isinstance(flat, ArrayPieces):
+                address, first, last = flat.lying(begin, dtype)
+            elif isinstance(flat, np.ndarray):
+                address = address_of(flat, dtype)
+            end = min(end, last)
+            if address:
+                addresses.append(address + (begin - first) * dtype.itemsize)
+        return end, addresses if len(addresses) == len(self._flat) else []
 
 
 class _Room:
     """What a thread screens in."""
 
-    def __init__(self, rows: int, n: int, region: _Prepared, states: bool, copies: bool) -> None:
+    def __init__(self, rows: int, n: int, region: Prepared, states: bool, copies: bool) -> None:
         self.rows = np.empty((rows, BLOCK + _PAD), region.dtype) if copies else None
         self.opened = np.empty((rows, n + 1), region.dtype)  # touched as far as it is filled
         self.index = np.empty(n + 1, np.int32)
         self.state = np.empty(n if states else 0, np.uint8)
         self.work = np.empty((4, TILE + _PAD), region.dtype)
-        self.lanes = np.zeros((rows, 3, LANES))
+        self.lanes = np.zeros((rows, 4, LANES))
 
 
-class _Prepared:
+class Prepared:
     """A region as the kernels take it."""
 
     def __init__(self, region: Region, controls: int, dtype: np.dtype) -> None:
@@ -307,7 +354,7 @@ class _Prepared:
             dtype = np.dtype(np.float64)
         eps = float(np.finfo(dtype).eps)
         # Rounding of rays and forms, K + 3 operations each; what underflows is below `tiny`.
-        margin = max(MARGIN, (4 * controls + 10) * eps)
+        self.margin = margin = max(MARGIN, (4 * controls + 10) * eps)
         self.dtype = dtype
         self.single = dtype == np.float32
         self.tiny = dtype.type(1e-37 if self.single else 1e-300)
@@ -317,7 +364,8 @@ class _Prepared:
             reach[1:] += np.abs(factor).sum(axis=0)
             factor = factor * (1.0 + margin)
         self.reach = (margin * reach).astype(dtype)
-        self.reach[-1] += self.tiny + dtype.type(beside * (1.0 + margin))
+        self.beside = dtype.type(beside * (1.0 + margin))
+        self.reach[-1] += self.tiny + self.beside
         self.rays = np.ascontiguousarray(rays, dtype=dtype)
         self.factor = np.ascontiguousarray(factor, dtype=dtype)
 
@@ -345,17 +393,56 @@ class _Chunk:
     counts: np.ndarray
 
 
-def _fits_single(dtype: np.dtype) -> bool:
-    return dtype.itemsize <= (2 if dtype.kind in "iub" else 4)
-
-
 def _fits_range(rays: np.ndarray) -> bool:
     sizes = np.abs(rays[rays != 0.0])
     return bool(np.all((sizes < _SAFE) & (sizes > 1.0 / _SAFE)))
 
 
-def _sum(parts: np.ndarray) -> tuple[float, float]:
-    """Sum the blocks' parts, correctly rounded, so that their order cannot matter."""
-    terms = parts.ravel().tolist()
+def _flat(score: Score) -> Any:
+    """A flat view where there is one, else what is read in ranges."""
+    if isinstance(score, Pieces):
+        return score
+    return score.reshape(-1) if score.flags.c_contiguous else ArrayPieces((score,))
+
+
+def _copy(flat: Any, start: int, out: np.ndarray) -> None:
+    if isinstance(flat, ArrayPieces):
+        flat.fill(out, start)
+    else:
+        out[:] = flat[start : start + len(out)]
+
+
+def correctly_rounded(parts: np.ndarray) -> tuple[float, float]:
+    """Sum of finite numbers, shape (n,), as a double-double: their order cannot matter.
+
+    OverflowError where it is beyond float64.
+    """
+    terms = parts.tolist()
     total = math.fsum(terms)
     return total, math.fsum([*terms, -total])
+
+
+def check_magnitudes(magnitudes: np.ndarray) -> np.ndarray:
+    """Return summed absolute scores of the weights kept, if they are numbers.
+
+    Raises
+    ------
+    NotFiniteError
+        Scores that changed since they were decided.
+    OverflowError
+        A sum beyond float64.
+    """
+    if np.isnan(magnitudes).any():
+        raise NotFiniteError
+    if np.isinf(magnitudes).any():
+        raise OverflowError
+    return magnitudes
+
+
+def make_store(scores: Sequence[Score], threads: int = 1) -> Store:
+    """Make the store for some scores: arrays' own, unless they bring another."""
+    for score in scores:
+        own = score.own_store(scores, threads) if isinstance(score, Pieces) else None
+        if own is not None:
+            return own
+    return ArrayStore(scores, threads)

@@ -1,7 +1,7 @@
 """Parts of one job on several threads, the calling one included.
 
 Plain threads, started and joined within the call: nothing is left behind for a fork to break
-or an interrupt to leak.
+or an interrupt to leak. Where no more threads can be started, fewer do the same work.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import operator
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -29,16 +30,15 @@ def map_parts(run: Callable[[Part], Result], parts: Sequence[Part], threads: int
     if threads <= 1 or len(parts) <= 1:
         return [run(part) for part in parts]
     results: list[Result | None] = [None] * len(parts)
-    turns = iter(range(len(parts)))
-    lock = threading.Lock()
+    turns = deque(range(len(parts)))  # no lock, which an interrupt could leave locked
     errors: list[BaseException] = []
 
     def work() -> None:
         try:
             while not errors:
-                with lock:
-                    turn = next(turns, None)
-                if turn is None:
+                try:
+                    turn = turns.popleft()
+                except IndexError:
                     return
                 results[turn] = run(parts[turn])
         except BaseException as error:  # raised below, by the calling thread
@@ -50,28 +50,53 @@ def map_parts(run: Callable[[Part], Result], parts: Sequence[Part], threads: int
     ]
     try:
         for helper in helpers:
-            helper.start()
+            if not _started(helper):
+                break
         work()
     except BaseException as error:
         errors.append(error)
-    for helper in helpers:
-        if helper.ident is not None:
-            helper.join()
+    errors.extend(_join(helpers))
     if errors:
         raise errors[0]
     return results  # type: ignore[return-value]
 
 
 class Beside:
-    """A call on a thread of its own, until :meth:`join`; it must not raise."""
+    """A call on a thread of its own, until :meth:`join`; it must not raise.
+
+    Where no thread can be started the call is made at once.
+    """
 
     def __init__(self, run: Callable[[], object]) -> None:
         self._thread = threading.Thread(target=run, name="cops_lp", daemon=True)
-        self._thread.start()
+        if not _started(self._thread):
+            run()
 
     def join(self) -> None:
-        """Wait for its end."""
-        self._thread.join()
+        """Wait for its end, also where an interrupt comes meanwhile, which is raised then."""
+        for error in _join([self._thread]):
+            raise error
+
+
+def _started(thread: threading.Thread) -> bool:
+    """Start a thread; False where the system or a limit on the process allows no more."""
+    try:
+        thread.start()
+    except RuntimeError:  # "can't start new thread"
+        return False
+    return True
+
+
+def _join(threads: Sequence[threading.Thread]) -> list[BaseException]:
+    """Wait for all that were started; returns the interrupts that came meanwhile."""
+    errors: list[BaseException] = []
+    for thread in threads:
+        while thread.ident is not None and thread.is_alive():
+            try:
+                thread.join()
+            except BaseException as error:
+                errors.append(error)
+    return errors
 
 
 def thread_count(threads: int | None) -> int:

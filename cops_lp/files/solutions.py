@@ -129,7 +129,7 @@ def _members_of(solution: Solution) -> dict[str, np.ndarray]:
         "shape": problem.shape,
         "names": problem.names,
         "attainable": attainable,
-        "mask_bits": np.packbits(solution.mask.reshape(-1)),
+        "mask_bits": np.packbits(np.asarray(solution.mask).reshape(-1)),
         "changed_indices": solution.changed.indices,
         "changed_values": solution.changed.values,
         "retain": problem.retain,
@@ -245,7 +245,8 @@ def _check_consistent(path: Path, found: dict[str, Any]) -> None:
         if found.get(name, 0) < 0:
             refuse(name, f"is {found[name]}; wanted a count")
     for name in ("floors", "retain", "certificate"):
-        if name in found and not np.isfinite(found[name]).all():
+        unknown = name == "floors" and found["status"] == "TIME_LIMIT" and np.isnan(found[name])
+        if name in found and not (unknown | np.isfinite(found[name])).all():
             refuse(name, "is not finite")
     for name in ("seconds", "build_seconds"):
         if not 0.0 <= found[name] < math.inf:
@@ -261,7 +262,9 @@ def _check_consistent(path: Path, found: dict[str, Any]) -> None:
         refuse("changed_indices", "are not ascending positions of weights")
     if not np.isfinite(values).all():
         refuse("changed_values", "are not finite")
-    if "best" in found and not ((found["best"] > 0.0) & np.isfinite(found["best"])).all():
-        refuse("best", "is not positive and finite")
+    if "best" in found:
+        unknown = found["status"] == "TIME_LIMIT" and np.isnan(found["best"])
+        if not (unknown | ((found["best"] > 0.0) & np.isfinite(found["best"]))).all():
+            refuse("best", "is not positive and finite")
     if "share" in found and not 0 <= found["target_index"] < len(found["score_names"]):
         refuse("target_index", f"is {found['target_index']}; wanted the position of a score")

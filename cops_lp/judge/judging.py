@@ -71,12 +71,12 @@ def certify(problem: Problem | tuple[Any, Any], solution: Solution) -> Certifica
     """
     if not isinstance(solution, Solution):
         raise ProblemError(f"solution is {type(solution).__name__}; wanted a Solution")
+    if solution.status not in (Status.OPTIMAL, Status.INFEASIBLE):
+        return Certificate(solution.status, ())  # claims nothing; its floors may be unknown
     question = Question.of(problem, solution)
     fault = _fault(question, solution)
     if fault:
         return Certificate(solution.status, (Check("well formed", math.inf, 0.0, fault),))
-    if solution.status not in (Status.OPTIMAL, Status.INFEASIBLE):
-        return Certificate(solution.status, ())
     with np.errstate(
         over="ignore", invalid="ignore", divide="ignore"
     ):  # figures may state anything
@@ -91,7 +91,7 @@ def _fault(question: Question, solution: Solution) -> str:
     problem = question.problem
     K = len(problem.controls)
     mask = solution.mask
-    if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.shape != problem.shape:
+    if getattr(mask, "dtype", None) != np.bool_ or mask.shape != problem.shape:
         return f"the mask is not a bool array of shape {problem.shape}"
     for name in ("multipliers", "multipliers_rest", "floors", "kept", "shortfall"):
         value = getattr(solution, name)

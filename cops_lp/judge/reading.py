@@ -50,7 +50,7 @@ class Scores:
             yield start, np.stack([self._scaled(j, start, stop) for j in range(len(self._rows))])
 
     def points(
-        self, mask: np.ndarray, indices: np.ndarray, values: np.ndarray
+        self, mask: Any, indices: np.ndarray, values: np.ndarray
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Walk over (scores, x, mask) for x = mask with `values` at the ascending `indices`."""
         flat = _flat(mask)
@@ -109,7 +109,9 @@ class Scores:
         return min(max(math.frexp(largest)[1], -1000), 1000)
 
 
-def _flat(array: np.ndarray) -> Any:
+def _flat(array: Any) -> Any:
     """The entries in C order, to be sliced: a view, or an iterator over what lies otherwise."""
+    if not isinstance(array, np.ndarray):
+        return array  # pieces, or a mask on a device: flat, and read in ranges
     array = np.asarray(array)
     return array.reshape(-1) if array.flags.c_contiguous else array.flat

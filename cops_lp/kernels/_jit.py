@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from numba import njit
@@ -14,7 +15,8 @@ def compiled(function: Callable[..., Any] | None = None, *, fastmath: tuple[str,
     """Compile on first use, without the interpreter's lock, cached on disk where that can be.
 
     Where neither the package's folder nor the user's cache can be written, Numba refuses to
-    cache: then the kernel is compiled anew in each process.
+    cache: then the kernel is compiled anew in each process. So it is where a file of the cache
+    is damaged or the disk is full.
 
     Functions whose name begins with an underscore are for other kernels only: they have no
     entry from Python, which takes as long to compile as a small function. Called from Python
@@ -36,8 +38,31 @@ def compiled(function: Callable[..., Any] | None = None, *, fastmath: tuple[str,
             "no_cpython_wrapper": function.__name__.startswith("_"),
         }
         try:
-            return njit(cache=True, **options)(function)
+            return _forgiving(njit(cache=True, **options)(function))
         except RuntimeError:  # "cannot cache function …: no locator available"
             return njit(**options)(function)
 
     return compile_ if function is None else compile_(function)
+
+
+def _forgiving(kernel: Any) -> Any:
+    """Let a cache that cannot be read or written cost time only: Numba raises its errors."""
+    cache = getattr(kernel, "_cache", None)
+    if cache is None:  # NUMBA_DISABLE_JIT: a plain function
+        return kernel
+    load, save = cache.load_overload, cache.save_overload
+
+    def load_overload(*args: Any) -> Any:
+        try:
+            return load(*args)
+        except Exception:  # whatever damaged pickles raise, or OSError
+            with suppress(Exception):
+                cache.flush()  # an empty index, to be filled anew
+            return None
+
+    def save_overload(*args: Any) -> None:
+        with suppress(Exception):
+            save(*args)
+
+    cache.load_overload, cache.save_overload = load_overload, save_overload
+    return kernel

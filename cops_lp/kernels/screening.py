@@ -182,36 +182,40 @@ def _range_single(row, bits, state):
 
 
 @compiled
-def _sum_double(row, state, sums, errors, sizes):
-    """Add a tile's kept weights to sixteen sums side by side, with their rounding errors.
+def _two_sum(a, b):
+    """a + b as a rounded sum and its exact error (Knuth)."""
+    s = a + b
+    t = s - a
+    return s, (a - (s - t)) + (b - t)
 
-    A floor multiplied by a large λ needs more than float64 here (Ogita, Rump, Oishi 2005:
-    Sum2).
+
+@compiled
+def _sum_double(row, state, sums, errors, rests, sizes):
+    """Add a tile's kept weights to sixteen sums side by side, with their rounding errors' sums.
+
+    A floor multiplied by a large λ needs more than float64 here, and a sum that does not depend
+    on which weights are one block more than two of them (Ogita, Rump, Oishi 2005: SumK, K = 3).
     """
     n = len(state)
     whole = n - n % LANES
     for i in range(0, whole, LANES):
         for j in range(LANES):
             x = np.float64(row[i + j]) if state[i + j] == 1 else 0.0
-            h = sums[j]
-            s = h + x
-            t = s - h
-            errors[j] += (h - (s - t)) + (x - t)
-            sums[j] = s
+            sums[j], error = _two_sum(sums[j], x)
+            errors[j], rest = _two_sum(errors[j], error)
+            rests[j] += rest
             sizes[j] += abs(x)
     for i in range(whole, n):
         x = np.float64(row[i]) if state[i] == 1 else 0.0
-        h = sums[0]
-        s = h + x
-        t = s - h
-        errors[0] += (h - (s - t)) + (x - t)
-        sums[0] = s
+        sums[0], error = _two_sum(sums[0], x)
+        errors[0], rest = _two_sum(errors[0], error)
+        rests[0] += rest
         sizes[0] += abs(x)
 
 
 @compiled
 def _add_tile(row, state, single, lanes):
-    """Add a tile's kept weights to a score's lanes, shape (3, 16): sums, errors, sizes.
+    """Add a tile's kept weights to a score's lanes, shape (4, 16): sums, errors, rests, sizes.
 
     Numbers of 24 bits that sum up to less than 2^53 units in the last place of the least of
     them do so exactly in float64, in any order.
@@ -224,33 +228,30 @@ def _add_tile(row, state, single, lanes):
         binade = max((least + 1) >> 23, 1)
         single = size < _LARGEST and math.frexp(np.float64(size))[1] + 98 <= binade
     if not single:
-        _sum_double(row, state, lanes[0], lanes[1], lanes[2])
+        _sum_double(row, state, lanes[0], lanes[1], lanes[2], lanes[3])
         return
-    x = _sum_single(row, state)
-    h = lanes[0, 0]
-    s = h + x
-    t = s - h
-    lanes[1, 0] += (h - (s - t)) + (x - t)
-    lanes[0, 0] = s
-    lanes[2, 0] += size
+    lanes[0, 0], error = _two_sum(lanes[0, 0], _sum_single(row, state))
+    lanes[1, 0], rest = _two_sum(lanes[1, 0], error)
+    lanes[2, 0] += rest
+    lanes[3, 0] += size
 
 
 @compiled
 def _close_lanes(lanes, sums):
-    """Lanes, shape (1 + K, 3, 16), into `sums`, shape (3, 1 + K); clears them.
+    """Lanes, shape (1 + K, 4, 16), into `sums`, shape (4, 1 + K); clears them.
 
-    Each score's sum, that sum's rounding error, and the sum of its absolute values.
+    Each score's sum in three parts, and the sum of its absolute values.
     """
     for j in range(sums.shape[1]):
-        total = error = size = 0.0
+        total = error = rest = size = 0.0
         for lane in range(LANES):
-            h = total
-            total = h + lanes[j, 0, lane]
-            t = total - h
-            error += (h - (total - t)) + (lanes[j, 0, lane] - t) + lanes[j, 1, lane]
-            size += lanes[j, 2, lane]
+            total, more = _two_sum(total, lanes[j, 0, lane])
+            error, least = _two_sum(error, more)
+            error, other = _two_sum(error, lanes[j, 1, lane])
+            rest += least + other + lanes[j, 2, lane]
+            size += lanes[j, 3, lane]
         lanes[j] = 0.0
-        sums[0, j], sums[1, j], sums[2, j] = total, error, size
+        sums[0, j], sums[1, j], sums[2, j], sums[3, j] = total, error, rest, size
 
 
 @compiled
@@ -340,12 +341,12 @@ def screen(
     masses : shape (1 + K, m)
         Scores of open weights that are counted, not gathered; m ≤ 63.
     work : float32 or float64, shape (4, at least TILE)
-    lanes : float64, shape (1 + K, 3, LANES), zeros; zeros again afterwards
+    lanes : float64, shape (1 + K, 4, LANES), zeros; zeros again afterwards
     state : uint8, shape (n,), contiguous, filled
         1 where kept, MASS · (1 + j) where open and equal to column j of `masses`, else 0.
-    sums : float64, shape (⌈n / BLOCK⌉, 3, 1 + K), filled
-        For each block, over the kept weights: each score's sum, that sum's rounding error, and
-        the sum of its absolute values.
+    sums : float64, shape (⌈n / BLOCK⌉, 4, 1 + K), filled
+        For each block, over the kept weights: each score's sum in three parts, which are exact
+        up to 2^-150, and the sum of its absolute values.
     index : int32, shape (at least found + n + 1,), filled
         Positions of the open weights, ascending.
     opened : shape (1 + K, at least found + n), filled

@@ -300,7 +300,7 @@ def _scale(problem: Problem) -> tuple[_Scaled, int | None]:
     exponents = np.zeros(len(problem.scores), dtype=np.int64)
     scores = np.empty((len(problem.scores), problem.size))
     for j, score in enumerate(problem.scores):
-        flat = score.reshape(-1).astype(np.float64)
+        flat = np.asarray(score).reshape(-1).astype(np.float64)
         exponents[j] = _exponent(flat)
         scores[j] = np.ldexp(flat, -exponents[j])
     floors = np.ldexp(problem.floors, -exponents[1:])

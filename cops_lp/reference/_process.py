@@ -158,9 +158,10 @@ def save_error(folder: Path, error: Exception) -> None:
 
 def _save_job(folder: Path, name: str, problem: Problem, options: dict[str, Any]) -> None:
     for j, score in enumerate(problem.scores):
-        if score.dtype.name == "bfloat16":  # .npy knows no such type; float32 holds it exactly
-            score = score.astype(np.float32)
-        np.save(folder / f"{j}.npy", score, allow_pickle=False)
+        array = np.asarray(score)
+        if array.dtype.name == "bfloat16":  # .npy knows no such type; float32 holds it exactly
+            array = array.astype(np.float32)
+        np.save(folder / f"{j}.npy", array, allow_pickle=False)
     job = {
         "name": name,
         "names": problem.names,
@@ -203,7 +204,7 @@ def _infeasible_error(solution: Solution) -> InfeasibleError:
     problem, k = solution.problem, solution.keep
     attainable = np.zeros(len(problem.names))
     for j, control in enumerate(problem.controls):
-        values = control.reshape(-1).astype(np.float64)
+        values = np.asarray(control).reshape(-1).astype(np.float64)
         if k:
             attainable[j] = np.partition(values, len(values) - k)[len(values) - k :].sum()
     certificate = solution.certificate

@@ -1,0 +1,93 @@
+"""Masks of tensors in ``.safetensors`` files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import torch
+
+from cops_lp.errors import ProblemError
+from cops_lp.files.existing import existing_file
+from cops_lp.files.safetensors import safetensors_module
+from cops_lp.files.writing import check_new_file, new_file
+
+__all__ = ["load_masks", "save_masks"]
+
+_SUFFIXES = (".safetensors",)
+
+
+def save_masks(
+    path: str | os.PathLike[str], masks: Mapping[str, torch.Tensor], *, overwrite: bool = False
+) -> None:
+    """Write masks, whole or not at all.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Where to, a ``.safetensors`` file.
+    masks : mapping of str to Tensor of bool
+        One BOOL tensor each in the file, a byte per weight.
+    overwrite : bool, default False
+        Replace a file that exists.
+
+    Raises
+    ------
+    ProblemError
+        A mask is not bool, `path` ends otherwise, something is already there, or its folder is
+        missing or not writable.
+    MissingDependencyError
+        safetensors is missing (the extra "files").
+    OSError
+        Writing failed; what was at `path` before is unharmed.
+
+    Notes
+    -----
+    Another byte per weight in memory while it writes.
+    """
+    check_new_file(path, _SUFFIXES, overwrite=overwrite)
+    for name, mask in masks.items():
+        if not isinstance(mask, torch.Tensor) or mask.dtype != torch.bool:
+            what = mask.dtype if isinstance(mask, torch.Tensor) else type(mask).__name__
+            raise ProblemError(f"masks: {name!r} is {what}; wanted a tensor of bool")
+    library = safetensors_module("safetensors.torch")
+    # Masks may share one tensor's memory, which the library refuses: it gets their own bytes.
+    content = library.save({name: mask.cpu().clone() for name, mask in masks.items()})
+    with new_file(path, overwrite=overwrite) as file:
+        file.write(content)
+
+
+def load_masks(
+    path: str | os.PathLike[str], *, device: torch.device | str = "cpu"
+) -> dict[str, torch.Tensor]:
+    """Read masks that :func:`save_masks` wrote.
+
+    Parameters
+    ----------
+    path : str or path-like
+    device : device or str, default "cpu"
+        Where they are wanted.
+
+    Returns
+    -------
+    dict of str to Tensor of bool
+
+    Raises
+    ------
+    ProblemError
+        There is no such file, it is not a whole ``.safetensors`` file, or holds other dtypes.
+    MissingDependencyError
+        safetensors is missing (the extra "files").
+    """
+    found = existing_file(path, _SUFFIXES)
+    library = safetensors_module("safetensors")
+    loader = safetensors_module("safetensors.torch")
+    try:
+        masks: dict[str, torch.Tensor] = loader.load_file(found, device=str(device))
+    except (OSError, library.SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ProblemError(f"{found}: not a whole .safetensors file ({reason})") from None
+    for name, mask in masks.items():
+        if mask.dtype != torch.bool:
+            raise ProblemError(f"{found}:{name[:80]}: has dtype {mask.dtype}; wanted bool")
+    return masks

@@ -1,0 +1,212 @@
+"""Thirty-odd faults, one line each, and the tests that must notice.
+
+    python -m tests.mutants [WORD …]
+
+copies the project for each mutant (those whose name holds a WORD), changes the line, runs the
+tests named beside it and says whether they failed. Exit status 1 if a mutant survives, or if its
+line is not there exactly once. Some twenty minutes on one core: kernels are compiled anew.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["MUTANTS", "Mutant", "survives"]
+
+ROOT = Path(__file__).resolve().parent.parent
+_LIMIT = 900.0  # seconds; a mutant that makes the tests hang is caught too
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One fault.
+
+    Attributes
+    ----------
+    name : str
+    file : str
+        Below cops_lp.
+    old, new : str
+        Text of one line that occurs once, and what replaces it.
+    tests : str
+        What to give to pytest.
+    """
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+SCREENING = "kernels/screening.py"
+TWO_SCORE = "kernels/two_score.py"
+SIMPLEX = "kernels/dual_simplex.py"
+SUBSETS = "kernels/subsets.py"
+DRIVER = "engine/driver.py"
+SEVERAL = "engine/several.py"
+OPTIMAL = "judge/optimal.py"
+
+MUTANTS = (
+    # --- the pass over the scores
+    Mutant("an ellipsoid flat in one direction", SCREENING,
+           "decided = (beyond > 0) & (beyond * beyond > g * g + rest)",
+           "decided = (beyond > 0) & (beyond * beyond > rest)", "tests/test_driver.py"),
+    Mutant("an ellipsoid without its last axis", SCREENING,
+           "square[i] = last * last + tiny", "square[i] = tiny", "tests/test_driver.py"),
+    Mutant("a cone's upper ends forgotten", SCREENING,
+           "dropped = sound & (high[i] < -room)", "dropped = sound & (low[i] < -room)",
+           "tests/test_driver.py"),
+    Mutant("positions within the part", SCREENING,
+           "before, place = found, offset + start", "before, place = found, start",
+           "tests/test_pieces.py"),
+    Mutant("the last few kept weights not counted", SCREENING,
+           "kept += state[i] & 1", "kept += 0", "tests/test_driver.py"),
+    Mutant("a lane's rounding errors dropped", SCREENING,
+           "rest += least + other + lanes[j, 2, lane]", "rest += least + lanes[j, 2, lane]",
+           "tests/test_driver.py tests/test_torch_store.py"),
+    Mutant("a mass takes what is larger too", SCREENING,
+           "same[i] = (same[i] if j > 0 else state[i] == 2) & (row[i] == value)",
+           "same[i] = (same[i] if j > 0 else state[i] == 2) & (row[i] >= value)",
+           "tests/test_masses.py"),
+    # --- the driver
+    Mutant("an optimum outside the region accepted", DRIVER,
+           "            region.contains(ray)\n", "            True or region.contains(ray)\n",
+           "tests/test_driver.py"),
+    Mutant("infeasible without proof", DRIVER,
+           "wanted - found[0] > JOINT_TOLERANCE * scale", "wanted - found[0] > -scale",
+           "tests/test_driver.py"),
+    Mutant("what the pass kept not added", DRIVER,
+           "kept_sums=doubles.add(screened.sums, found.kept_sums),",
+           "kept_sums=found.kept_sums,", "tests/test_driver.py"),
+    Mutant("an ellipsoid that contains everything", "engine/region.py",
+           "z /= max(1.0, float(np.linalg.norm(z)))", "z /= 1.0", "tests/test_driver.py"),
+    Mutant("windows that stop too early", "engine/masses.py",
+           "high = (whole == width) & (first + width < counts)",
+           "high = (whole == width) & (first + width < 0)", "tests/test_masses.py"),
+    Mutant("candidates that depend on the sample", "engine/nearest.py",
+           "if index is None or reached <= candidates.width:", "if True:",
+           "tests/test_driver.py tests/test_masses.py tests/test_solver.py"),
+    Mutant("a helper thread left behind", "engine/threads.py",
+           "                thread.join()\n", "                break\n", "tests/test_threads.py"),
+    # --- the exact solvers
+    Mutant("the largest controls first on either side", TWO_SCORE,
+           "_choose(side, ties, order, len(ties) - count, count, least)",
+           "_choose(side, ties, order, _FIRST, count, least)", "tests/test_instances.py"),
+    Mutant("the bracket's end not moved", TWO_SCORE,
+           "v, v_cut, high, high_rest = s, mu_hi, lam, rest",
+           "v, v_cut, high, high_rest = s, mu_hi, high, high_rest", "tests/test_instances.py"),
+    Mutant("a floor just above the best is infeasible", "engine/exact.py",
+           "slack = FLOOR_TOLERANCE * (magnitudes[0] + np.abs(a[flags.view(bool)]).sum())",
+           "slack = 0.0", "tests/test_extremes.py tests/test_solver.py"),
+    Mutant("of equal weights any", "engine/exact.py",
+           "if ordered and kernel.near_threshold(c, a, lam, rest, mu_hi, mu_lo, near) > 1:",
+           "if kernel.near_threshold(c, a, lam, rest, mu_hi, mu_lo, near) < 0:",
+           "tests/test_extremes.py"),
+    Mutant("values above 1 left in the basis", SIMPLEX,
+           "beyond, _ = _add(hi, lo, -1.0, 0.0)", "beyond = -1.0", "tests/test_dual_simplex.py"),
+    Mutant("a weight that flips is not moved", SIMPLEX,
+           "_move(rest, scores, i, 1.0 - 2.0 * wanted)", "_move(rest, scores, i, 0.0)",
+           "tests/test_dual_simplex.py"),
+    Mutant("the line search one breakpoint short", SIMPLEX,
+           "elif done + less + equal >= need:", "elif done + less + 2.0 * equal >= need:",
+           "tests/test_dual_simplex.py"),
+    Mutant("floors that say the same lowered alike", SEVERAL,
+           "_UNEVEN = 0.7", "_UNEVEN = 1.0", "tests/test_balancing.py -k against_highs"),
+    Mutant("a floor above the best left there", SEVERAL,
+           "        if excess > 0.0:\n", "        if excess > math.inf:\n",
+           "tests/test_dual_simplex.py tests/test_driver.py tests/test_instances.py"),
+    # --- masks and the best mask
+    Mutant("the swap that lacks most", "rounding.py",
+           "np.where(lacks == lacks.min(), loss, np.inf)",
+           "np.where(lacks == lacks.max(), loss, np.inf)", "tests/test_rounding.py"),
+    Mutant("a search that stops before its proof", "integral.py",
+           "if best.loss <= limit or limit == math.inf:",
+           "if best.loss <= 3.0 * limit or limit == math.inf:", "tests/test_integral.py"),
+    Mutant("joins that leave out some sets", "integral.py",
+           "_Job(right, 0.5, 0.7, left, 0.5)", "_Job(right, 0.55, 0.7, left, 0.5)",
+           "tests/test_integral.py"),
+    Mutant("one cell of partners too few", SUBSETS,
+           "last = _last_cell(least + room * per_two, per[level, 1])",
+           "last = first", "tests/test_integral.py"),
+    Mutant("partners that miss a floor", SUBSETS,
+           "met = met and excess >= -doubt[t - 1]", "met = met and excess >= -1.0",
+           "tests/test_integral.py"),
+    # --- the judge
+    Mutant("the judge: exact sums of one part", "judge/arithmetic.py",
+           "for _ in range(4):", "for _ in range(0):", "tests/test_certificate.py"),
+    Mutant("the judge: weights above the threshold may be dropped", OPTIMAL,
+           "near = ~np.where(x >= 1.0, above, below & (x <= 0.0))",
+           "near = ~np.where(x >= 1.0, above, x <= 0.0)", "tests/test_certificate.py"),
+    Mutant("the judge: floors may be missed", OPTIMAL,
+           "largest(ratios(np.maximum(-excess, 0.0), floor_scale)),",
+           "largest(ratios(np.maximum(-excess, 0.0) * 0.0, floor_scale)),",
+           "tests/test_certificate.py"),
+    Mutant("the judge: one too many in the top k", "judge/selection.py",
+           "wanted = k - above", "wanted = k - above + 1", "tests/test_judge_selection.py"),
+    Mutant("the judge: any y is a certificate", "judge/infeasible.py",
+           "holds = excess > tolerance * best.magnitude", "holds = excess > -best.magnitude",
+           "tests/test_certificate.py tests/test_saved.py"),
+    Mutant("the judge: the share need not be kept", "judge/balance.py",
+           "ratio(max(solution.share * b - total.value(), 0.0), max(float(scale), b))",
+           "ratio(max(solution.share * b - total.value(), 0.0) * 0.0, max(float(scale), b))",
+           "tests/test_saved.py tests/test_balancing.py"),
+    Mutant("the judge: tolerances not compared", "judge/verdict.py",
+           "return self.residual <= self.tolerance", "return self.residual <= 1.0",
+           "tests/test_certificate.py"),
+)  # fmt: skip
+
+
+def survives(mutant: Mutant) -> str | None:
+    """Run a mutant's tests; None if they fail, as they should, else what is wrong."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "project"
+        ignored = shutil.ignore_patterns(".git", "__pycache__", ".venv*", ".*_cache", "results")
+        shutil.copytree(ROOT, copy, ignore=ignored)
+        path = copy / "cops_lp" / mutant.file
+        text = path.read_text()
+        if text.count(mutant.old) != 1:
+            return f"its line is there {text.count(mutant.old)} times"
+        path.write_text(text.replace(mutant.old, mutant.new))
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
+        environment = {"PYTHONPATH": str(copy), "NUMBA_CACHE_DIR": str(copy / "cache")}
+        try:
+            done = subprocess.run(
+                [*command, *mutant.tests.split()],
+                cwd=copy,
+                env={**os.environ, **environment},
+                capture_output=True,
+                text=True,
+                timeout=_LIMIT,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return None
+        if done.returncode == 1:
+            return None
+        return "no test failed" if done.returncode == 0 else done.stdout[-500:] + done.stderr[-500:]
+
+
+def main(words: list[str]) -> int:
+    """Run the mutants whose names hold one of the words; all without any."""
+    left = 0
+    for mutant in MUTANTS:
+        if words and not any(word in mutant.name for word in words):
+            continue
+        start = time.perf_counter()
+        fault = survives(mutant)
+        left += fault is not None
+        word = "caught" if fault is None else f"SURVIVES ({fault})"
+        print(f"{mutant.name}: {word}, {time.perf_counter() - start:.0f} s", flush=True)
+    return 1 if left else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

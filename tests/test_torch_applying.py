@@ -1,0 +1,265 @@
+"""Masks on models: through state_dict, deepcopy, pickling, training, tied parameters."""
+
+from __future__ import annotations
+
+import copy
+import io
+
+import pytest
+
+from cops_lp import ProblemError
+
+torch = pytest.importorskip("torch")
+
+from torch import nn  # noqa: E402
+from torch.nn.utils import prune  # noqa: E402
+
+from cops_lp.torch import apply_masks, masks, remove_masks  # noqa: E402
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(2, 4, 3)
+        self.bn = nn.BatchNorm2d(4)
+        self.blocks = nn.ModuleList([nn.Linear(4, 4), nn.Linear(4, 4)])
+        self.scale = nn.Parameter(torch.ones(4))
+
+    def forward(self, x):
+        x = self.bn(self.conv(x)).mean(dim=(2, 3))
+        for block in self.blocks:
+            x = torch.relu(block(x * self.scale))
+        return x
+
+
+def made(seed=0):
+    torch.manual_seed(seed)
+    model = Net()
+    scores = {name: p.detach().abs() for name, p in model.named_parameters() if p.ndim > 1}
+    return model, masks(scores, keep=0.4).masks
+
+
+def batch(seed=1):
+    return torch.randn(5, 2, 6, 6, generator=torch.Generator().manual_seed(seed))
+
+
+def step(model, optimizer):
+    optimizer.zero_grad()
+    model(batch()).square().sum().backward()
+    optimizer.step()
+
+
+def sgd(parameters):
+    return torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=0.1)
+
+
+def adamw(parameters):
+    return torch.optim.AdamW(parameters, lr=0.1)
+
+
+def zeros(model, found):
+    for name, mask in found.items():
+        path, _, last = name.rpartition(".")
+        weight = getattr(model.get_submodule(path), last)
+        assert torch.equal(weight == 0.0, ~mask), name
+
+
+def pickled(model):
+    file = io.BytesIO()
+    torch.save(model, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+def test_a_masked_model_computes_with_zeros():
+    model, found = made()
+    by_hand = copy.deepcopy(model)
+    with torch.no_grad():
+        for name, parameter in by_hand.named_parameters():
+            if name in found:
+                parameter *= found[name]
+    apply_masks(model, found)
+    zeros(model, found)
+    assert prune.is_pruned(model)
+    assert torch.equal(model(batch()), by_hand(batch()))
+
+
+@pytest.mark.parametrize("make", [sgd, adamw])
+@pytest.mark.parametrize("before", [False, True])
+def test_training_moves_the_kept_and_leaves_zeros(make, before):
+    model, found = made()
+    optimizer = make(model.parameters()) if before else None
+    apply_masks(model, found)
+    optimizer = optimizer or make(model.parameters())
+    start = {name: p.detach().clone() for name, p in model.named_parameters()}
+    for _ in range(3):
+        step(model, optimizer)
+        for name in found:
+            gradient = dict(model.named_parameters())[f"{name}_orig"].grad
+            assert torch.equal(gradient[~found[name]], torch.zeros(int((~found[name]).sum())))
+    model(batch())
+    zeros(model, found)
+    moved = {name for name, p in model.named_parameters() if not torch.equal(p, start[name])}
+    assert {f"{name}_orig" for name in found} <= moved
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, pickled, lambda m: copy.deepcopy(pickled(m))])
+@pytest.mark.parametrize("when", ["applied", "forward", "backward", "eval"])
+def test_copies_are_whole_and_apart(copied, when):
+    model, found = made()
+    apply_masks(model, found)
+    if when == "eval":
+        with torch.no_grad():
+            model.eval()(batch())
+    elif when != "applied":
+        out = model(batch()).sum()
+        if when == "backward":
+            out.backward()
+    other = copied(model)
+    assert {name for name, _ in other.named_parameters()} == {
+        name for name, _ in model.named_parameters()
+    }
+    zeros(other, found)
+    model.eval(), other.eval()
+    assert torch.equal(model(batch()), other(batch()))
+    optimizer = torch.optim.SGD(other.parameters(), lr=0.1)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    step(other, optimizer)
+    other(batch())
+    zeros(other, found)
+    assert not torch.equal(other.conv.weight_orig, model.conv.weight_orig)
+    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+    again = copied(other)
+    zeros(again, found)
+    remove_masks(again)
+    assert not prune.is_pruned(again)
+
+
+def test_state_dict_carries_weights_and_masks():
+    model, found = made()
+    apply_masks(model, found)
+    step(model, torch.optim.SGD(model.parameters(), lr=0.1))
+    state = copy.deepcopy(model.state_dict())
+    assert {f"{name}_mask" for name in found} <= state.keys()
+    fresh, _ = made(seed=5)
+    apply_masks(fresh, {name: torch.ones_like(mask) for name, mask in found.items()})
+    fresh.load_state_dict(state)
+    model.eval(), fresh.eval()
+    assert torch.equal(model(batch()), fresh(batch()))
+    zeros(fresh, found)
+
+
+def test_removing_makes_zeros_permanent():
+    model, found = made()
+    names = [name for name, _ in model.named_parameters()]
+    objects = dict(model.named_parameters())
+    apply_masks(model, found)
+    model.eval()
+    expected = model(batch())
+    remove_masks(model, ["conv.weight"])
+    assert [name for name, _ in prune_names(model)] == ["blocks.0.weight", "blocks.1.weight"]
+    remove_masks(model)
+    assert sorted(name for name, _ in model.named_parameters()) == sorted(names)
+    assert all(p is objects[name] for name, p in model.named_parameters())
+    assert torch.equal(model(batch()), expected)
+    zeros(model, found)
+    assert not prune.is_pruned(model)
+    assert model.state_dict().keys() == Net().state_dict().keys()
+
+
+def prune_names(model):
+    return [(n.removesuffix("_mask"), b) for n, b in model.named_buffers() if n.endswith("_mask")]
+
+
+def test_new_masks_replace_old_ones():
+    model, found = made()
+    original = model.conv.weight.detach().clone()
+    apply_masks(model, found)
+    turned = {name: ~mask for name, mask in found.items()}
+    apply_masks(model, turned)
+    zeros(model, turned)
+    model(batch()).sum().backward()
+    zeros(model, turned)
+    assert torch.equal(model.conv.weight_orig, original)
+    assert (
+        sum(isinstance(h, prune.BasePruningMethod) for h in model.conv._forward_pre_hooks.values())
+        == 1
+    )
+    copy.deepcopy(model)
+
+
+def test_a_model_pruned_by_torch_itself_gets_the_new_masks():
+    model, found = made()
+    prune.l1_unstructured(model.conv, "weight", amount=0.5)
+    prune.random_unstructured(model.conv, "weight", amount=0.5)
+    apply_masks(model, found)
+    zeros(model, found)
+    zeros(copy.deepcopy(model), found)
+
+
+def test_tied_parameters_stay_tied():
+    model = nn.ModuleDict({"a": nn.Linear(4, 4), "b": nn.Linear(4, 4), "c": nn.Linear(4, 4)})
+    model["b"].weight = model["a"].weight
+    model["d"] = model["c"]
+    mask = torch.arange(16).reshape(4, 4) % 3 == 0
+    apply_masks(model, {"a.weight": mask, "c.weight": ~mask, "d.weight": (~mask).clone()})
+    assert model["a"].weight_orig is model["b"].weight_orig
+    for name, own in (("a", mask), ("b", mask), ("c", ~mask), ("d", ~mask)):
+        assert torch.equal(model[name].weight == 0.0, ~own)
+    copied = copy.deepcopy(model)
+    assert copied["a"].weight_orig is copied["b"].weight_orig
+    remove_masks(model, ["b.weight", "d.weight"])
+    assert model["a"].weight is model["b"].weight
+    assert not prune.is_pruned(model)
+    with pytest.raises(ProblemError, match=r"'b\.weight' is the same parameter as another one"):
+        apply_masks(model, {"a.weight": mask, "b.weight": ~mask})
+    assert not prune.is_pruned(model)
+
+
+def test_recurrent_and_attention_layers():
+    model = nn.ModuleDict({"lstm": nn.LSTM(4, 3), "attention": nn.MultiheadAttention(4, 2)})
+    found = {
+        "lstm.weight_ih_l0": torch.arange(48).reshape(12, 4) % 2 == 0,
+        "attention.in_proj_weight": torch.arange(48).reshape(12, 4) % 3 == 0,
+    }
+    for own in (found, {name: ~mask for name, mask in found.items()}):
+        apply_masks(model, own)
+        x = torch.randn(5, 2, 4)
+        out = model["lstm"](x)[0].sum() + model["attention"](x, x, x)[0].sum()
+        out.backward()
+        copy.deepcopy(model)
+        for name, mask in own.items():
+            path, last = name.split(".")
+            assert torch.equal(getattr(model[path], last) == 0.0, ~mask)
+            assert (
+                getattr(model[path], f"{last}_orig").grad[~mask] == 0.0
+            ).all() or own is not found
+
+
+def test_a_parameter_of_the_model_itself_and_other_dtypes():
+    model = Net().to(torch.bfloat16)
+    mask = torch.tensor([True, False, True, False])
+    apply_masks(model, {"scale": mask})
+    assert model.scale.dtype == torch.bfloat16
+    assert torch.equal(model.scale != 0.0, mask)
+
+
+def test_faults_are_named_and_change_nothing():
+    model, found = made()
+    faults = {
+        "'conv.other' is no parameter of Net": {"conv.other": found["conv.weight"]},
+        "'conv.weight' has shape": {"conv.weight": torch.ones(3, dtype=torch.bool)},
+        "'conv.weight' is of torch.float32; wanted a tensor of bool": {
+            "conv.weight": found["conv.weight"].float()
+        },
+        "'conv.weight' is list": {"conv.weight": [True]},
+    }
+    for message, fault in faults.items():
+        with pytest.raises(ProblemError, match=message):
+            apply_masks(model, {**{n: m for n, m in found.items() if n not in fault}, **fault})
+        assert not prune.is_pruned(model)
+    apply_masks(model, found)
+    for name in ("bn.weight", "nothing"):
+        with pytest.raises(ProblemError, match=f"'{name}' is no pruned parameter of Net"):
+            remove_masks(model, ["conv.weight", name])
+    assert len(prune_names(model)) == len(found)
