@@ -15,6 +15,7 @@ from .engine.failures import ChangedError, NotFiniteError, OutOfTimeError
 from .engine.nearest import nearest_weights
 from .engine.stores import Mask, Store, make_store
 from .engine.threads import thread_count
+from .engine.ties import lowest_first
 from .errors import InfeasibleError, IntegerInfeasibleError, ProblemError, SolverError
 from .integral import prove_mask
 from .problem import ARRAY_CHANGED, FLOOR_TOLERANCE, Controls, Keep, PerControl, Problem
@@ -33,6 +34,8 @@ judge's, so that a borderline case is not told two ways."""
 
 _ROUNDING = 2e-15
 """The least that counts as none, in the same unit, where x itself lacks more than `_MET`."""
+
+_NONE, _NOTHING = np.empty(0, np.int64), np.empty(0)
 
 
 def solve(
@@ -225,6 +228,11 @@ def _finish(
         near, near_scores = near[order], near_scores[:, order]
         before = mask[near]
         after = repair_by_swaps(before, near_scores[0], near_scores[1:], floors - totals[1:], slack)
+        # What entered in one swap may have left in another, before a weight equal to it.
+        by_index = np.argsort(near)
+        ordered = after[by_index]
+        lowest_first(near_scores[:, by_index], np.arange(len(near)), ordered, _NONE, _NOTHING)
+        after[by_index] = ordered
         rounded.turn(near[before != after], near_scores[:, before != after])
         totals = rounded.totals
     objective = float(held[0])
