@@ -84,6 +84,7 @@ FLOORS = (
 class SmallInstance:
     """Scores of shape (1 + K, d), target first; `floors` or, where None, `retain`."""
 
+    seed: int
     name: str
     kind: str  # whole, real or wide
     floors_kind: str
@@ -115,7 +116,7 @@ def small_instance(seed: int) -> SmallInstance:
         words += " scaled"
     floors_kind, floors, retain = _floors(rng, scores, keep)
     name = f"{seed}: {kind} K={K} d={d} k={keep}, {floors_kind};{words}"
-    return SmallInstance(name, kind, floors_kind, scores, keep, floors, retain)
+    return SmallInstance(seed, name, kind, floors_kind, scores, keep, floors, retain)
 
 
 def _scores(rng: np.random.Generator, kind: str, K: int, d: int) -> tuple[np.ndarray, str]:
