@@ -540,7 +540,7 @@ def _scaled_floors(floors: np.ndarray, scaling: np.ndarray) -> np.ndarray:
     For where nothing is kept but zeros, any positive floor is too much.
     """
     scaled = np.clip(_ldexp(floors, -scaling), -_BEYOND, _BEYOND)
-    return np.where(scaled == 0.0, np.sign(floors) * _LEAST, scaled)
+    return np.asarray(np.where(scaled == 0.0, np.sign(floors) * _LEAST, scaled))
 
 
 def _ldexp(x: np.ndarray | float, exponents: np.ndarray) -> np.ndarray:

@@ -87,4 +87,4 @@ def ldexp(values: Any, exponents: Any) -> np.ndarray:
 def scaled_floors(floors: np.ndarray, exponents: np.ndarray) -> np.ndarray:
     """Return floors · 2^-exponents, clipped to ±BEYOND; one that is not 0 keeps its sign."""
     scaled = np.clip(ldexp(floors, -exponents), -BEYOND, BEYOND)
-    return np.where(scaled == 0.0, np.sign(floors) * 2.0**-1074, scaled)
+    return np.asarray(np.where(scaled == 0.0, np.sign(floors) * 2.0**-1074, scaled))
