@@ -37,6 +37,7 @@ _QUARTERED = 140  # items from which four parts are better than two
 _SPLITS = (3, 4, 6, 8, 12, 16, 24, 32)  # one item in so many goes to the list
 _LEVELS = (1.0, 0.4, 0.16, 0.06, 0.02)  # of the limit: what a set may leave to its partner
 _STEPS = 20_000_000  # between looks at the clock
+_ROUNDING = 2.0**-50  # of the absolute entries: what a sum of some of them may be off by
 
 
 def prove_mask(
@@ -98,8 +99,8 @@ def prove_mask(
             inside = np.flatnonzero(np.abs(reduced) <= within)
         index, scores, reduced = index[inside], scores[:, inside], reduced[inside]
         totals = rounded.totals
-        lack = floors - totals[1:]
-        met = bool(np.all(lack <= slack))
+        lack = rounded.lacks(floors)
+        met = bool(np.all(_sums(lack) <= slack))
         search = search_core(
             Core(index, scores, reduced, rounded.mask[index], within),
             multipliers,
@@ -116,9 +117,10 @@ def prove_mask(
             break
         width = search.wanted
     own = float(rounded.totals[0])
+    least = max(search.least, 0.0)  # below 0 for masks that lack what counts as rounding
     if search.kept is None and not met:
-        return bound - search.least, passes
-    return max(own, bound - search.least), passes
+        return bound - least, passes
+    return (own if search.proven else max(own, bound - least)), passes
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,11 +159,14 @@ class Search:
         No mask that meets the floors loses less, but for the best one found.
     wanted : float
         How wide a core the proof needs, where this one was too narrow; else 0.
+    proven : bool
+        Whether no mask that meets the floors loses less than the best one found, or known.
     """
 
     kept: np.ndarray | None
     least: float
     wanted: float
+    proven: bool = False
 
 
 def search_core(
@@ -179,8 +184,8 @@ def search_core(
     ----------
     core : Core
     multipliers : ndarray of float64, shape (K,), ≥ 0
-    lack : ndarray of float64, shape (K,)
-        b − A m of the known mask.
+    lack : ndarray of float64, shape (K, any)
+        Parts of b − A m of the known mask.
     slack : ndarray of float64, shape (K,), ≥ 0
         A lack up to this counts as none.
     loss : float
@@ -201,36 +206,68 @@ def search_core(
     has times. Each thread lists up to 2^22 sets, some 100 bytes each; thousands, as a rule.
     """
     items = _Items(core)
-    need = np.concatenate(
-        (
-            [float(int(core.kept.sum()) - int(items.base.sum()))],
-            [
-                math.fsum([wanted, *(row[core.kept]), *(-row[items.base])])
-                for wanted, row in zip(lack, core.scores[1:], strict=True)
-            ],
-        )
-    )
-    best = _Best(loss)
+    count = float(int(core.kept.sum()) - int(items.base.sum()))
+    need = np.concatenate(([count], _sums(_exchanged(core, lack, items.base))))
+    how = (items, core.width, need, multipliers, slack)
+    found = _search(*how, _Best(loss), deadline, threads, with_doubtful=True)
+    if found.kept is None or _meets(core, lack, found.kept, slack):
+        return found
+    # Large entries cancel, and a set met the floors by rounding only: none loses less, though.
+    sure = _search(*how, _Best(loss), deadline, threads, with_doubtful=False)
+    kept = sure.kept if sure.kept is not None and _meets(core, lack, sure.kept, slack) else None
+    return Search(kept, found.least, found.wanted)
+
+
+def _search(
+    items: _Items,
+    width: float,
+    need: np.ndarray,
+    multipliers: np.ndarray,
+    slack: np.ndarray,
+    best: _Best,
+    deadline: float,
+    threads: int,
+    *,
+    with_doubtful: bool,
+) -> Search:
+    """Walk through the sets of more and more items, with those that may or that surely meet b."""
     n, count = len(items.cost), _FIRST
     least = 0.0
     spent = 0.0
     while True:
         size = min(count, n)
-        limit = float(items.cost[size]) if size < n else core.width
+        limit = float(items.cost[size]) if size < n else width
         start = time.perf_counter()
         # The next round takes several times as long as the last one.
         if start + 4.0 * spent > deadline:
             return best.search(items, least, 0.0)
-        done = _walk(items, size, limit, need, multipliers, 0.5 * slack, best, deadline, threads)
+        rounding = _ROUNDING * (np.abs(need[1:]) + np.abs(items.entries[:size, 1:]).sum(axis=0))
+        rounding = np.where(rounding > 0.25 * slack, rounding, 0.0)
+        doubt = 0.5 * slack + (rounding if with_doubtful else -rounding)
+        done = _walk(items, size, limit, need, multipliers, doubt, best, deadline, threads)
         spent = time.perf_counter() - start
         if not done:
             return best.search(items, least, 0.0)
         least = limit
         if best.loss <= limit or limit == math.inf:
-            return best.search(items, min(least, best.loss), 0.0)
+            return best.search(items, min(least, best.loss), 0.0, proven=best.loss < math.inf)
         if size == n:
-            return best.search(items, least, min(best.loss, 4.0 * core.width))
+            return best.search(items, least, min(best.loss, 4.0 * width))
         count = math.ceil(count * _GROWTH)
+
+
+def _sums(parts: np.ndarray) -> np.ndarray:
+    """Each row's sum, rounded once."""
+    return np.array([math.fsum(row) for row in parts.tolist()])
+
+
+def _exchanged(core: Core, lack: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Parts of what another choice in the core lacks to the floors."""
+    return np.hstack((lack, core.scores[1:, core.kept], -core.scores[1:, kept]))
+
+
+def _meets(core: Core, lack: np.ndarray, kept: np.ndarray, slack: np.ndarray) -> bool:
+    return bool(np.all(_sums(_exchanged(core, lack, kept)) <= slack))
 
 
 class _Items:
@@ -259,13 +296,13 @@ class _Best:
         self.loss = loss
         self.items: np.ndarray | None = None
 
-    def search(self, items: _Items, least: float, wanted: float) -> Search:
+    def search(self, items: _Items, least: float, wanted: float, *, proven: bool = False) -> Search:
         kept = None
         if self.items is not None:
             kept = items.base.copy()
             turned = items.order[self.items]
             kept[turned] = ~kept[turned]
-        return Search(kept, least, wanted)
+        return Search(kept, least, wanted, proven)
 
 
 def _walk(

@@ -51,6 +51,10 @@ class Rounded:
         """
         return np.array([math.fsum(row) for row in np.hstack(self._parts).tolist()])
 
+    def lacks(self, floors: np.ndarray) -> np.ndarray:
+        """Parts of what the mask lacks to floors of shape (K,); shape (K, any)."""
+        return np.hstack((floors[:, None], *(-part[1:] for part in self._parts)))
+
     def turn(self, index: np.ndarray, scores: np.ndarray) -> None:
         """Put weights, given with their scores, on the mask's other side."""
         self.mask[index] = ~self.mask[index]

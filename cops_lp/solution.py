@@ -77,8 +77,8 @@ class Solution:
     floors : ndarray of float64, shape (K,)
         b, as asked for.
     shortfall : ndarray of float64, shape (K,), ≥ 0
-        What the mask lacks to each floor; 0 where it is met (within 1e-12 of the larger of
-        the floor and the summed absolute control that x keeps).
+        What the mask lacks to each floor; 0 where it is met (within 5e-13 of the larger of
+        the floor and the summed absolute control that x keeps, or no more than x lacks).
     certificate : ndarray of float64, shape (K,), or None
         When infeasible: y ≥ 0 with yᵀb > T_k(Aᵀy).
     method : str

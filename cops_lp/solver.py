@@ -15,6 +15,7 @@ from .engine.failures import ChangedError, NotFiniteError, OutOfTimeError
 from .engine.nearest import nearest_weights
 from .engine.stores import Mask, Store, make_store
 from .engine.threads import thread_count
+from .engine.ties import lowest_first
 from .errors import InfeasibleError, IntegerInfeasibleError, ProblemError, SolverError
 from .integral import prove_mask
 from .problem import ARRAY_CHANGED, FLOOR_TOLERANCE, Controls, Keep, PerControl, Problem
@@ -30,6 +31,11 @@ _SMALLEST = 2.0**-1074 / _GAP_TOLERANCE
 _MET = FLOOR_TOLERANCE / 2
 """A floor lacks nothing up to this share of the summed absolute control: stricter than the
 judge's, so that a borderline case is not told two ways."""
+
+_ROUNDING = 2e-15
+"""The least that counts as none, in the same unit, where x itself lacks more than `_MET`."""
+
+_NONE, _NOTHING = np.empty(0, np.int64), np.empty(0)
 
 
 def solve(
@@ -180,10 +186,20 @@ def _finish(
     failed = f"{Status.NUMERICAL_ERROR.value} (gap {found.gap:.3g}, {problem!r})"
     if not np.isfinite([*found.multipliers, found.threshold, found.gap]).all():
         raise SolverError(failed)
-    floors = problem.floors
     f_scores = found.fractional_scores
     kept_sums = found.kept_sums.sum(axis=1)
-    slack = _MET * np.maximum(found.magnitudes[1:], np.abs(floors))
+    held = kept_sums + f_scores @ found.values
+    sizes = found.magnitudes + np.abs(f_scores) @ found.values
+    scale = sizes[0] + float(1e-3 * found.multipliers @ sizes[1:])  # as the judge's
+    if not np.isfinite([*held, *sizes, scale]).all():
+        raise OverflowError
+    if not max(abs(found.gap), found.floors_gap) <= _GAP_TOLERANCE * scale:
+        raise SolverError(failed)
+    _check_statable(problem, found.multipliers, sizes)
+    # Where x itself lacks what counts as rounding, what it keeps is all that can be asked.
+    floors = np.minimum(problem.floors, held[1:])
+    slack = np.maximum(sizes[1:], np.abs(problem.floors))
+    slack = np.maximum(_MET * slack - (problem.floors - floors), _ROUNDING * slack)
     # 1ᵀx = k and the fractional values are below 1 each, so their sum is the count to keep.
     chosen = assign_fractional(
         found.values,
@@ -213,27 +229,29 @@ def _finish(
         near, near_scores = near[order], near_scores[:, order]
         before = mask[near]
         after = repair_by_swaps(before, near_scores[0], near_scores[1:], floors - totals[1:], slack)
+        # What entered in one swap may have left in another, before a weight equal to it.
+        by_index = np.argsort(near)
+        ordered = after[by_index]
+        lowest_first(near_scores[:, by_index], np.arange(len(near)), ordered, _NONE, _NOTHING)
+        after[by_index] = ordered
         rounded.turn(near[before != after], near_scores[:, before != after])
         totals = rounded.totals
-    objective = float(kept_sums[0] + f_scores[0] @ found.values)
-    sizes = found.magnitudes + np.abs(f_scores) @ found.values
-    scale = sizes[0] + float(1e-3 * found.multipliers @ sizes[1:])  # as the judge's
-    if not np.isfinite([objective, scale, *sizes]).all():
-        raise OverflowError
-    if not max(abs(found.gap), found.floors_gap) <= _GAP_TOLERANCE * scale:
-        raise SolverError(failed)
-    _check_statable(problem, found.multipliers, sizes)
+    objective = float(held[0])
     bound = integer_bound = objective + found.gap
     if proof and len(floors):
         threads, raise_on_infeasible = proof
         integer_bound, more = prove_mask(
-            store, found, rounded, floors, slack, bound, deadline, threads
+            store, found, rounded, floors, slack, max(objective, bound), deadline, threads
         )
         passes += more
         totals = rounded.totals
         if integer_bound == -math.inf and raise_on_infeasible:
             raise IntegerInfeasibleError(
-                problem.names, floors, problem.best()[1:], np.zeros(len(floors)), problem.keep
+                problem.names,
+                problem.floors,
+                problem.best()[1:],
+                np.zeros(len(floors)),
+                problem.keep,
             )
     lack = floors - totals[1:]
     return Solution(
@@ -250,8 +268,8 @@ def _finish(
         gap=found.gap,
         mask_objective=float(totals[0]),
         kept=totals[1:],
-        floors=floors,
-        shortfall=np.where(lack > slack, lack, 0.0),
+        floors=problem.floors,
+        shortfall=np.where(lack > slack, problem.floors - totals[1:], 0.0),
         method=method_of(problem),
         passes=passes,
         open_count=found.open_count,

@@ -1,4 +1,7 @@
-"""The relaxation with one control solved by enumeration in exact rational arithmetic."""
+"""The relaxation by enumeration of its vertices, and residuals, in exact rational arithmetic.
+
+For values, best masks and balances of larger problems see rational.py.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ from fractions import Fraction
 from itertools import combinations
 
 import numpy as np
+
+from .rational import ExactProblem, dot, exact, top_sum
 
 
 def relaxed_optimum(
@@ -42,7 +47,7 @@ def relaxed_optimum(
 
 def attainable(control: np.ndarray, keep: int) -> Fraction:
     """Sum of the k largest entries."""
-    return sum(sorted((Fraction(float(v)) for v in control), reverse=True)[:keep], Fraction(0))
+    return top_sum(exact(control), keep)
 
 
 def exact_residuals(
@@ -59,21 +64,15 @@ def exact_residuals(
     summed absolute control, and |1ᵀx − k|. Needs no threshold and shares nothing with the
     judge. `multipliers` has shape (K, 2): double-doubles.
     """
-    c = [Fraction(float(v)) for v in target]
-    A = [[Fraction(float(v)) for v in row] for row in controls]
-    b = [Fraction(float(v)) for v in floors]
-    lam = [sum(map(Fraction, row.tolist()), Fraction(0)) for row in multipliers]
-    share = [Fraction(float(v)) for v in x]
-    s = [ci + sum(w * row[i] for w, row in zip(lam, A, strict=True)) for i, ci in enumerate(c)]
-    top = sum(sorted(s, reverse=True)[:keep], Fraction(0))
-    bound = top - sum(w * floor for w, floor in zip(lam, b, strict=True))
+    problem = ExactProblem.of(np.vstack((target, controls)), keep, floors)
+    share = exact(x)
+    value, *held = problem.kept(share)
     lack = Fraction(0)
-    for row, floor in zip(A, b, strict=True):
-        held = sum(v * y for v, y in zip(row, share, strict=True))
-        size = sum(abs(v) * y for v, y in zip(row, share, strict=True))
-        if floor > held:
-            lack = max(lack, (floor - held) / size if size else Fraction(1))
-    value = sum(v * y for v, y in zip(c, share, strict=True))
+    for row, floor, kept in zip(problem.controls, problem.floors, held, strict=True):
+        size = dot([abs(v) for v in row], share)
+        if floor > kept:
+            lack = max(lack, (floor - kept) / size if size else Fraction(1))
+    bound = problem.bound([sum(exact(row), Fraction(0)) for row in multipliers])
     return bound - value, lack, abs(sum(share, Fraction(0)) - keep)
 
 
@@ -81,15 +80,8 @@ def certificate_excess(
     controls: np.ndarray, keep: int, floors: np.ndarray, y: np.ndarray
 ) -> Fraction:
     """Evaluate yᵀb − T_k(Aᵀy): positive exactly when y ≥ 0 proves that no x meets the floors."""
-    weights = [Fraction(float(v)) for v in y]
-    combined = [
-        sum((w * Fraction(float(v)) for w, v in zip(weights, column, strict=True)), Fraction(0))
-        for column in np.asarray(controls).T
-    ]
-    wanted = sum(
-        (w * Fraction(float(v)) for w, v in zip(weights, floors, strict=True)), Fraction(0)
-    )
-    return wanted - sum(sorted(combined, reverse=True)[:keep], Fraction(0))
+    problem = ExactProblem.of(np.vstack((np.zeros_like(controls[0]), controls)), keep, floors)
+    return problem.excess(exact(y))
 
 
 def relaxed_optimum_several(

@@ -1,164 +1,152 @@
-"""An oracle in rational arithmetic: a simplex that shares nothing with the package.
+"""The relaxation, the best mask and the balance in rational arithmetic, each with its proof.
 
-Bounded primal simplex on a full tableau of fractions, two phases, Bland's rule: it ends, and its
-answers are exact for the numbers given. Milliseconds for ten weights.
+What is returned as an optimum was proven here, by exact arithmetic on the scores alone: a feasible
+point and a bound that agree (docs/formulation.md, Theorems 1 and 4), or all masks tried. So an
+error of the simplex method cannot pass for one of the package.
 """
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import combinations
 
-__all__ = ["Exact", "balance", "best_mask", "dual", "solve", "top"]
+import numpy as np
 
-ZERO, ONE = Fraction(0), Fraction(1)
+from .exact_simplex import maximize
+
+__all__ = ["ExactProblem", "balanced_share", "dot", "exact", "top_sum"]
+
+
+def exact(values: Sequence[float] | np.ndarray) -> list[Fraction]:
+    """The numbers that these floats are."""
+    return [Fraction(v) for v in np.asarray(values, dtype=np.float64).reshape(-1).tolist()]
+
+
+def dot(left: Sequence[Fraction], right: Sequence[Fraction]) -> Fraction:
+    return sum((a * b for a, b in zip(left, right, strict=True)), Fraction(0))
+
+
+def top_sum(score: Sequence[Fraction], keep: int) -> Fraction:
+    """T_k: the sum of the k largest."""
+    return sum(sorted(score, reverse=True)[:keep], Fraction(0))
 
 
 @dataclass(frozen=True)
-class Exact:
-    """An optimum: its value and point; `value` is None where there is no feasible point."""
+class ExactProblem:
+    """max c·m over masks of k weights with A m ≥ b; c is the first of the rows."""
 
-    value: Fraction | None
-    x: tuple[Fraction, ...]
+    rows: list[list[Fraction]]
+    keep: int
+    floors: list[Fraction]
 
+    @classmethod
+    def of(cls, scores: np.ndarray, keep: int, floors: Sequence[float]) -> ExactProblem:
+        return cls([exact(row) for row in scores], keep, exact(floors))
 
-def solve(scores: list[list[Fraction]], k: int, floors: list[Fraction]) -> Exact:
-    """Maximize c·x over 1·x = k, A x ≥ b, 0 ≤ x ≤ 1; `scores` holds c, then the rows of A."""
-    d, K = len(scores[0]), len(floors)
-    rows = [[ONE] * d + [ZERO] * K]
-    for j, row in enumerate(scores[1:]):
-        rows.append(row + [-ONE if t == j else ZERO for t in range(K)])
-    upper: list[Fraction | None] = [ONE] * d + [None] * K
-    found = _simplex(scores[0] + [ZERO] * K, rows, [Fraction(k), *floors], upper)
-    return Exact(found.value, found.x[:d])
+    @property
+    def target(self) -> list[Fraction]:
+        return self.rows[0]
 
+    @property
+    def controls(self) -> list[list[Fraction]]:
+        return self.rows[1:]
 
-def balance(scores: list[list[Fraction]], k: int) -> Exact:
-    """Maximize t with s_j·x ≥ t T_k(s_j) for all j; the value is t."""
-    d, count = len(scores[0]), len(scores)
-    bests = [top(row, k) for row in scores]
-    least = 1 + max(sum(map(abs, row)) / best for row, best in zip(scores, bests, strict=True))
-    rows = [[ONE] * d + [ZERO] * (1 + count)]
-    for j, (row, best) in enumerate(zip(scores, bests, strict=True)):
-        rows.append([*row, -best, *[-ONE if t == j else ZERO for t in range(count)]])
-    right = [Fraction(k), *(-best * least for best in bests)]  # in t + least ≥ 0
-    upper: list[Fraction | None] = [ONE] * d + [None] * (1 + count)
-    found = _simplex([ZERO] * d + [ONE] + [ZERO] * count, rows, right, upper)
-    assert found.value is not None
-    return Exact(found.value - least, found.x[:d])
+    def lowered(self, amounts: Sequence[Fraction]) -> ExactProblem:
+        """The same with each floor lower by an amount."""
+        floors = [b - amount for b, amount in zip(self.floors, amounts, strict=True)]
+        return ExactProblem(self.rows, self.keep, floors)
 
+    def attainable(self) -> list[Fraction]:
+        """The best of each control."""
+        return [top_sum(row, self.keep) for row in self.controls]
 
-def best_mask(
-    scores: list[list[Fraction]], k: int, floors: list[Fraction], slack: list[Fraction]
-) -> Fraction | None:
-    """Most of the target that k whole weights keep with no floor missed by more than `slack`."""
-    best: Fraction | None = None
-    for kept in itertools.combinations(range(len(scores[0])), k):
-        met = all(
-            sum((row[i] for i in kept), ZERO) >= floor - lack
-            for row, floor, lack in zip(scores[1:], floors, slack, strict=True)
+    def combined(self, multipliers: Sequence[Fraction], target: int = 1) -> list[Fraction]:
+        """The target, or nothing, and the controls times their multipliers."""
+        weights = [Fraction(target), *multipliers]
+        return [dot(weights, column) for column in zip(*self.rows, strict=True)]
+
+    def bound(self, multipliers: Sequence[Fraction]) -> Fraction:
+        """g(λ) = T_k(c + Aᵀλ) − λᵀb: at least the value of every feasible point."""
+        return top_sum(self.combined(multipliers), self.keep) - dot(multipliers, self.floors)
+
+    def excess(self, y: Sequence[Fraction]) -> Fraction:
+        """yᵀb − T_k(Aᵀy): positive exactly when y ≥ 0 proves that nothing meets the floors."""
+        return dot(y, self.floors) - top_sum(self.combined(y, target=0), self.keep)
+
+    def kept(self, x: Sequence[Fraction]) -> list[Fraction]:
+        """What a point keeps of each score, target first."""
+        return [dot(row, x) for row in self.rows]
+
+    def is_feasible(self, x: Sequence[Fraction]) -> bool:
+        held = self.kept(x)[1:]
+        return (
+            all(0 <= v <= 1 for v in x)
+            and sum(x) == self.keep
+            and all(h >= b for h, b in zip(held, self.floors, strict=True))
         )
-        if met:
-            value = sum((scores[0][i] for i in kept), ZERO)
-            best = value if best is None else max(best, value)
-    return best
+
+    def value(self) -> Fraction | None:
+        """The relaxation's optimum; None where infeasible. Proven either way."""
+        ones = [1] * len(self.target)
+        floors = list(zip(self.controls, self.floors, strict=True))
+        feasible, x, multipliers = maximize(self.target, (ones, self.keep), floors)
+        assert all(v >= 0 for v in multipliers)
+        if not feasible:
+            assert self.excess(multipliers) > 0
+            return None
+        value = dot(self.target, x)
+        assert self.is_feasible(x)
+        assert self.bound(multipliers) == value
+        return value
+
+    def best_mask_value(self) -> Fraction | None:
+        """The most of the target that a mask of k weights which meets the floors keeps; or None.
+
+        All C(d, k) masks are tried.
+        """
+        best: Fraction | None = None
+        for held in _sums_of_masks(self.rows, self.keep):
+            if (best is None or held[0] > best) and all(
+                h >= b for h, b in zip(held[1:], self.floors, strict=True)
+            ):
+                best = held[0]
+        return best
 
 
-def top(row: list[Fraction], k: int) -> Fraction:
-    """T_k: the sum of the k largest."""
-    return sum(sorted(row, reverse=True)[:k], ZERO)
+def _sums_of_masks(rows: list[list[Fraction]], keep: int) -> list[tuple[Fraction, ...]]:
+    columns = list(zip(*rows, strict=True))
+    nothing = (Fraction(0),) * len(rows)
+    return [tuple(map(sum, zip(nothing, *m, strict=True))) for m in combinations(columns, keep)]
 
 
-def dual(
-    scores: list[list[Fraction]], k: int, floors: list[Fraction], lam: list[Fraction]
-) -> Fraction:
-    """g(λ) = T_k(c + Aᵀλ) − λᵀb."""
-    combined = list(scores[0])
-    for weight, row in zip(lam, scores[1:], strict=True):
-        combined = [s + weight * a for s, a in zip(combined, row, strict=True)]
-    return top(combined, k) - sum((w * b for w, b in zip(lam, floors, strict=True)), ZERO)
+def balanced_share(rows: list[list[Fraction]], keep: int) -> Fraction:
+    """The largest t that some point keeps of every score's best; proven.
 
-
-def _simplex(
-    c: list[Fraction],
-    rows: list[list[Fraction]],
-    right: list[Fraction],
-    upper: list[Fraction | None],
-) -> Exact:
-    """Maximize c·x over rows·x = right, 0 ≤ x ≤ upper."""
-    m, n = len(rows), len(c)
-    # A column for each row makes the first basis; phase one drives these to 0.
-    tableau = [
-        [(-a if b < 0 else a) for a in row] + [ONE if t == i else ZERO for t in range(m)]
-        for i, (row, b) in enumerate(zip(rows, right, strict=True))
-    ]
-    values = [abs(b) for b in right]  # of the basic columns
-    basis = [n + i for i in range(m)]
-    at_upper = [False] * (n + m)
-    bounds = [*upper, *[None] * m]
-    _run(tableau, values, basis, at_upper, bounds, [ZERO] * n + [-ONE] * m)
-    if any(value > 0 for j, value in zip(basis, values, strict=True) if j >= n):
-        return Exact(None, ())
-    bounds[n:] = [ZERO] * m
-    _run(tableau, values, basis, at_upper, bounds, [*c, *[ZERO] * m])
-    x = [(bounds[j] or ZERO) if at_upper[j] else ZERO for j in range(n)]
-    for j, value in zip(basis, values, strict=True):
-        if j < n:
-            x[j] = value
-    return Exact(sum((a * b for a, b in zip(c, x, strict=True)), ZERO), tuple(x))
-
-
-def _run(
-    tableau: list[list[Fraction]],
-    values: list[Fraction],
-    basis: list[int],
-    at_upper: list[bool],
-    bounds: list[Fraction | None],
-    profit: list[Fraction],
-) -> None:
-    """Improve until no column does, by Bland's rule."""
-    while True:
-        basic = set(basis)
-        for j in range(len(profit)):
-            if j in basic or bounds[j] == ZERO:
-                continue
-            reduced = profit[j] - sum(
-                (profit[b] * row[j] for b, row in zip(basis, tableau, strict=True)), ZERO
-            )
-            if reduced < 0 if at_upper[j] else reduced > 0:
-                break
-        else:
-            return
-        sign = -1 if at_upper[j] else 1
-        step, leaving = bounds[j], -1  # to its own other bound, or until a basic one is at its
-        for i, row in enumerate(tableau):
-            change = -sign * row[j]
-            limit = bounds[basis[i]]
-            if change < 0:
-                room = values[i] / -change
-            elif change > 0 and limit is not None:
-                room = (limit - values[i]) / change
-            else:
-                continue
-            if step is None or room < step or (room == step and leaving >= 0
-                                               and basis[i] < basis[leaving]):  # fmt: skip
-                step, leaving = room, i
-        assert step is not None  # x is bounded
-        for i, row in enumerate(tableau):
-            values[i] -= sign * row[j] * step
-        if leaving < 0:
-            at_upper[j] = not at_upper[j]
-            continue
-        out = basis[leaving]
-        limit = bounds[out]
-        at_upper[out] = limit is not None and values[leaving] == limit and limit > 0
-        values[leaving] = ((bounds[j] or ZERO) if at_upper[j] else ZERO) + sign * step
-        at_upper[j] = False
-        basis[leaving] = j
-        pivot = tableau[leaving][j]
-        tableau[leaving] = [a / pivot for a in tableau[leaving]]
-        for i, row in enumerate(tableau):
-            if i != leaving and row[j] != 0:
-                factor = row[j]
-                tableau[i] = [a - factor * b for a, b in zip(row, tableau[leaving], strict=True)]
+    All bests must be positive.
+    """
+    bests = [top_sum(row, keep) for row in rows]
+    order = sorted(range(len(rows[0])), key=lambda i: rows[0][i], reverse=True)
+    # Some mask's share is the least that t need be; t = low + (2 − low) u with 0 ≤ u ≤ 1.
+    low = min(
+        sum((row[i] for i in order[:keep]), Fraction(0)) / best
+        for row, best in zip(rows, bests, strict=True)
+    )
+    spread = 2 - low
+    d = len(order)
+    floors = [([*row, -best * spread], best * low) for row, best in zip(rows, bests, strict=True)]
+    feasible, point, multipliers = maximize(
+        [Fraction(0)] * d + [Fraction(1)], ([1] * d + [0], keep), floors
+    )
+    assert feasible
+    share = low + spread * point[-1]
+    x = point[:-1]
+    assert sum(x) == keep
+    assert all(0 <= v <= 1 for v in x)
+    assert min(dot(row, x) / best for row, best in zip(rows, bests, strict=True)) == share
+    assert all(v >= 0 for v in multipliers)
+    total = dot(multipliers, bests)
+    mixed = [dot(multipliers, column) / total for column in zip(*rows, strict=True)]
+    assert top_sum(mixed, keep) == share
+    return share

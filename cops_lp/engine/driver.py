@@ -40,6 +40,7 @@ _SHRINK = 2  # open weights are a problem to guess for when fewer by this factor
 _SPREADS = (4.0, 6.0, 10.0, 20.0)  # standard deviations of a cone, a round each
 _SEED = 20_210_712
 _OUTGROWN = 400  # powers of two by which open weights beyond the sample's range may overflow
+_LEAST = 2.0**-1074
 _BEYOND = 2.0**900  # of the scaled scores: no sum of controls comes near, no product overflows
 
 
@@ -253,7 +254,7 @@ def _solve_all(
     vertex = solve_exact(
         scores,
         k,
-        np.clip(_ldexp(floors, -scaling[1:, None]), -_BEYOND, _BEYOND),
+        _scaled_floors(floors, scaling[1:, None]),
         _ldexp(magnitudes, -scaling[1:]),
         hints=hints if hints is None else _ldexp(hints, scaling[1:] - scaling[0]),
     )
@@ -531,6 +532,15 @@ def _exponents(scores: np.ndarray) -> np.ndarray:
         raise NotFiniteError
     _, exponents = np.frexp(largest.astype(np.float64))
     return np.asarray(np.clip(exponents, -1000, 1000))
+
+
+def _scaled_floors(floors: np.ndarray, scaling: np.ndarray) -> np.ndarray:
+    """Floors in scaled units; one that is too small for them keeps its sign.
+
+    For where nothing is kept but zeros, any positive floor is too much.
+    """
+    scaled = np.clip(_ldexp(floors, -scaling), -_BEYOND, _BEYOND)
+    return np.asarray(np.where(scaled == 0.0, np.sign(floors) * _LEAST, scaled))
 
 
 def _ldexp(x: np.ndarray | float, exponents: np.ndarray) -> np.ndarray:

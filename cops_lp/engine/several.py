@@ -103,14 +103,16 @@ def solve_several(
     search = Search(scores)
     doubt = np.where(floors[:, 1] != 0.0, np.abs(floors[:, 0]) * 2.0**-104, 0.0)
     code = search.run(k, floors, doubt)
-    if code == kernel.INFEASIBLE and magnitudes is not None:
-        lowered = _met_alone(scores, k, floors, magnitudes, search.ray)
-        if lowered is not None:
-            floors = lowered
-            code = search.run(k, floors, doubt)
     best = _vertex(scores, k, floors, search, code)
     if magnitudes is None:
         return best
+    if not (best.feasible and _passes(scores, best)):
+        given = _met_alone(scores, k, floors, magnitudes, search.ray)
+        if given is None:
+            return _infeasible(scores, k, search.ray)
+        floors = given
+        code = search.run(k, floors, doubt)
+        best = _vertex(scores, k, floors, search, code)
     # Floors that contradict each other by rounding, or fix almost the same sum twice, have
     # no answer that float64 can state; floors lower by less than the tolerance have.
     lowered = floors

@@ -7,7 +7,10 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["ExactSum", "combined", "ldexp", "two_product", "two_sum"]
+__all__ = ["BEYOND", "ExactSum", "combined", "ldexp", "scaled_floors", "two_product", "two_sum"]
+
+BEYOND = 2.0**900
+"""What is clipped to this, in scaled units, is beyond any sum and any multiplier."""
 
 
 class ExactSum:
@@ -79,3 +82,9 @@ def ldexp(values: Any, exponents: Any) -> np.ndarray:
     """Return values · 2^exponents; what leaves float64's range becomes an infinity or 0."""
     with np.errstate(over="ignore", invalid="ignore"):
         return np.asarray(np.ldexp(values, exponents))
+
+
+def scaled_floors(floors: np.ndarray, exponents: np.ndarray) -> np.ndarray:
+    """Return floors · 2^-exponents, clipped to ±BEYOND; one that is not 0 keeps its sign."""
+    scaled = np.clip(ldexp(floors, -exponents), -BEYOND, BEYOND)
+    return np.asarray(np.where(scaled == 0.0, np.sign(floors) * 2.0**-1074, scaled))

@@ -10,15 +10,13 @@ from cops_lp.balanced import Balance
 from cops_lp.problem import FLOOR_TOLERANCE
 from cops_lp.solution import Solution
 
-from .arithmetic import ldexp
+from .arithmetic import BEYOND, ldexp
 from .optimal import Sums
 from .question import Question
 from .reading import Scores
 from .verdict import TOLERANCE, Check, ratio
 
 __all__ = ["balance_fault", "check_balance"]
-
-_BEYOND = 2.0**900  # in scaled units: no weight over a best is there
 
 
 def balance_fault(solution: Balance) -> str:
@@ -79,7 +77,7 @@ def check_balance(
         else math.inf
         for b, total, scale in zip(best, sums.x_totals, sums.x_scale, strict=True)
     ]
-    mix = np.clip(np.nan_to_num(weights / best), -_BEYOND, _BEYOND)
+    mix = np.clip(np.nan_to_num(weights / best), -BEYOND, BEYOND)
     mixed = scores.top_of(mix, k)
     scale = max(1.0, mixed.magnitude)
     return (

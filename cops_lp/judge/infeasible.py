@@ -7,15 +7,13 @@ import numpy as np
 from cops_lp.problem import FLOOR_TOLERANCE, JOINT_TOLERANCE
 from cops_lp.solution import Solution
 
-from .arithmetic import ldexp
+from .arithmetic import ldexp, scaled_floors
 from .optimal import check_attainable, check_retained, check_stated
 from .question import Question
 from .reading import Scores
 from .verdict import Certificate, Check, largest, ratio
 
 __all__ = ["judge_infeasible"]
-
-_BEYOND = 2.0**900
 
 
 def judge_infeasible(question: Question, scores: Scores, solution: Solution) -> Certificate:
@@ -36,7 +34,7 @@ def judge_infeasible(question: Question, scores: Scores, solution: Solution) -> 
     exponents = scores.exponents[1:]
     y = _scaled_to_one(solution.certificate)
     y = _scaled_to_one(ldexp(y, exponents - exponents.max(initial=0)))
-    b = np.clip(ldexp(question.floors, -exponents), -_BEYOND, _BEYOND)
+    b = scaled_floors(question.floors, exponents)
     best = scores.top_of(np.concatenate(([0.0], y)), question.keep)
     excess = -best.total.value(*(-y * b).tolist())
     tolerance = FLOOR_TOLERANCE if np.count_nonzero(y) == 1 else JOINT_TOLERANCE

@@ -10,7 +10,15 @@ import numpy as np
 from cops_lp.problem import FLOOR_TOLERANCE
 from cops_lp.solution import Solution
 
-from .arithmetic import ExactSum, combined, ldexp, two_product, two_sum
+from .arithmetic import (
+    BEYOND,
+    ExactSum,
+    combined,
+    ldexp,
+    scaled_floors,
+    two_product,
+    two_sum,
+)
 from .question import Question
 from .reading import Scores
 from .verdict import TOLERANCE, Certificate, Check, largest, ratio, ratios
@@ -18,8 +26,6 @@ from .verdict import TOLERANCE, Certificate, Check, largest, ratio, ratios
 __all__ = ["Sums", "check_attainable", "check_retained", "check_stated", "judge_optimal"]
 
 ROUNDING_SHARE = 1e-3
-
-_BEYOND = 2.0**900  # in scaled units, where every score is at most 1
 
 MoreChecks = Callable[[Question, Scores, Solution, "Sums"], tuple[Check, ...]]
 
@@ -114,10 +120,9 @@ def judge_optimal(
     """
     K, k = len(question.floors), question.keep
     e = scores.exponents
-    with np.errstate(over="ignore"):  # what is clipped is beyond any sum and any multiplier
-        b = np.clip(np.ldexp(question.floors, -e[1:]), -_BEYOND, _BEYOND)
-        lam = np.stack((solution.multipliers, solution.multipliers_rest), axis=1)
-        lam = np.clip(np.ldexp(lam, (e[1:] - e[0])[:, None]), -_BEYOND, _BEYOND)
+    b = scaled_floors(question.floors, e[1:])
+    lam = np.stack((solution.multipliers, solution.multipliers_rest), axis=1)
+    lam = np.clip(ldexp(lam, (e[1:] - e[0])[:, None]), -BEYOND, BEYOND)
     dual = np.where(lam[:, :1] > 0.0, lam, 0.0)
     stated_mu = float(ldexp(solution.threshold, -e[0]))
     sums = Sums(K, _thresholds(scores, solution, dual, k))
@@ -230,11 +235,14 @@ def _check_integer_bound(
     """What is claimed of 0/1 masks is between the mask's own target and the bound.
 
     That no mask is in between is not judged. A mask that lacks what counts as rounding of its
-    floors may be above by what that is worth: `priced` is Σ λ · the floors' scale.
+    floors may be above by what that is worth, and the best one then is its own bound: `priced`
+    is Σ λ · the floors' scale.
     """
     claimed = float(ldexp(solution.integer_bound, -exponent))
     beyond = claimed - bound
     if not np.any(solution.shortfall > 0.0):
+        own = sums.mask_totals[0].value()
+        beyond = claimed - max(bound, min(own, bound + FLOOR_TOLERANCE * priced))
         below = sums.mask_totals[0].value(-claimed) if claimed > -math.inf else math.inf
         beyond = max(beyond, below - FLOOR_TOLERANCE * priced)
     return Check(
@@ -282,7 +290,7 @@ def _thresholds(
     inside = solution.fractional.indices
     if len(inside) > len(dual) + 1:  # no vertex, so no weight has it: what the solver found
         stated = float(ldexp(solution.threshold, -scores.exponents[0]))
-        return [(min(max(stated, -_BEYOND), _BEYOND) if math.isfinite(stated) else 0.0, 0.0)]
+        return [(min(max(stated, -BEYOND), BEYOND) if math.isfinite(stated) else 0.0, 0.0)]
     if len(inside):
         points = [combined(scores.at(int(i)), dual) for i in inside]
         return [(float(high[0]), float(low[0])) for high, low in points]
