@@ -98,16 +98,18 @@ def test_one_round_is_masks(place):
 
 
 def path_scores(weights, kept):
-    """SynFlow of a ReLU chain, |θ| times all paths into and out of it, in NumPy."""
+    """SynFlow of a ReLU chain, |θ| times all paths into and out of it, in NumPy.
+
+    A unit that nothing reaches passes nothing back: ReLU's slope at 0 is 0.
+    """
     sizes = [np.abs(w) * m for w, m in zip(weights, kept, strict=True)]
-    into, found = np.ones(sizes[0].shape[1]), []
-    for layer, weight in enumerate(weights):
-        out = np.ones(sizes[-1].shape[0])
-        for later in reversed(sizes[layer + 1 :]):
-            out = later.T @ out
-        found.append(np.abs(weight) * np.outer(out, into))
-        into = sizes[layer] @ into
-    return found
+    into = [np.ones(sizes[0].shape[1])]
+    for size in sizes:
+        into.append(size @ into[-1])
+    out = [np.ones(sizes[-1].shape[0])]
+    for layer in range(len(sizes) - 1, 0, -1):
+        out.insert(0, sizes[layer].T @ out[0] * (into[layer] > 0.0))
+    return [np.abs(w) * np.outer(o, i) for w, o, i in zip(weights, out, into[:-1], strict=True)]
 
 
 @pytest.mark.parametrize("schedule", ["exponential", "linear"])

@@ -105,7 +105,8 @@ def prune_iteratively(
     regrow : bool
         False: the candidates of a round are the weights that the round before kept, whatever
         scores the others get (signed scores need no zeros). True: all weights are candidates,
-        and those that score higher now come back.
+        and those that score higher now come back. (Not into a ReLU unit all of whose inputs
+        are removed: no gradient passes it.)
     retain : number, or one per control
         As in :func:`masks`, in every round, as a share of the most that the round's candidates
         could keep. Floors in absolute units are not offered, since recomputed scores change
