@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -53,12 +54,12 @@ def draw_densities(table: Densities, title: str) -> Figure:
     kept, size = table.total
     upper.axhline(kept / size, color="#9A9A9A", linewidth=1.0, linestyle="--", zorder=1)
     upper.annotate(
-        f"all layers: {kept / size:.3g}",
-        (1.0, kept / size),
+        f"all layers: {_as_percent(kept / size, 0)}",
+        (0.0, kept / size),
         xycoords=("axes fraction", "data"),
-        xytext=(-4, 3),
+        xytext=(5, -4),
         textcoords="offset points",
-        ha="right",
+        va="top",
         fontsize=8,
         color="#6A6A6A",
     )
@@ -83,12 +84,14 @@ def draw_densities(table: Densities, title: str) -> Figure:
     figure.legend(
         handles,
         labels,
-        loc="outside upper center",
-        ncols=min(len(handles), max(3, int(width // 1.6))),
+        loc="outside lower center",
+        ncols=min(len(handles), max(3, int(width // 1.5))),
         fontsize=8.5,
         frameon=False,
+        columnspacing=1.6,
+        handletextpad=0.5,
     )
-    figure.suptitle(title, fontsize=11, color=_INK)
+    figure.suptitle(fill(title, int(width * 10)), fontsize=11, color=_INK)
     return figure
 
 
@@ -97,14 +100,15 @@ def _draw_mask(
 ) -> None:
     ours = mask == _COMBINED
     color = _BLUE if ours else _COLORS[number % len(_COLORS)]
-    shown = np.where(value > 0.0, value, np.nan)
+    size = 6.5 if ours else 5.0
     axis.plot(
         place,
-        shown,
+        np.maximum(value, bottom),
         color=color,
         marker="o" if ours else _MARKERS[number % len(_MARKERS)],
-        markersize=6.5 if ours else 5,
+        markersize=size,
         markeredgecolor="white",
+        markevery=np.flatnonzero(value).tolist(),
         linewidth=2.4 if ours else 1.2,
         zorder=4 if ours else 3,
         label=mask if ours else f"{mask} alone",
@@ -116,8 +120,8 @@ def _draw_mask(
             np.full(emptied.size, bottom),
             linestyle="none",
             marker="x",
-            markersize=8,
-            markeredgewidth=2.0,
+            markersize=max(4.0, size + 4.0 - number),  # so that several show in one place
+            markeredgewidth=1.8,
             color=color,
             clip_on=False,
             zorder=6,

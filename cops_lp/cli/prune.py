@@ -207,7 +207,7 @@ def _lines(request: Request, table: Densities) -> list[str]:
     if request.controls:
         floors = ", ".join(request.retain)
         how += f" with floors on {', '.join(request.controls)} (retain {floors})"
-    lines = [f"{kept:,} of {size:,} weights kept ({kept / size:.3g}) by {how}"]
+    lines = [f"{kept:,} of {size:,} weights kept ({100 * kept / size:.3g}%) by {how}"]
     if request.rounds > 1:
         back = ", pruned weights may come back" if request.regrow else ""
         lines.append(f"{request.rounds} rounds, {request.schedule} schedule{back}")
