@@ -1,4 +1,4 @@
-"""The command line, ``cops-lp``: solve, certify, validate, demo."""
+"""The command line, ``cops-lp``: solve, certify, validate, demo, prune, warmup."""
 
 from __future__ import annotations
 

@@ -107,6 +107,19 @@ Examples:
   cops-lp demo
   cops-lp demo --keep 5% --plot trade-off.png
 """
+PRUNE_EXAMPLES = """\b
+Examples:
+  cops-lp prune --model networks:resnet20 --data train.npz --target snip \\
+    --control synflow --keep 5% --retain 0.9 --output masks.safetensors
+  cops-lp prune --model networks:small --data digits --target grasp \\
+    --control snip --control synflow --retain snip=0.8 --retain synflow=0.9 \\
+    --keep 2% --rounds 20 --plot density.png --report density.md
+
+networks:small is the function small() of networks.py, in this folder or installed;
+it takes no arguments, returns a torch.nn.Module, and is code that is run. The loss
+is cross-entropy. The scores: magnitude, random, snip, grasp, crop, fisher, synflow,
+synflow_l2, ntk_sap, and wanda and ria, with which only Linear layers are pruned.
+"""
 WARMUP_EXAMPLES = """\b
 Example:
   cops-lp warmup
@@ -262,6 +275,120 @@ def demo(
     from .demo import run_demo
 
     run_demo(keep, plot=plot, force=force)
+
+
+@app.command(epilog=PRUNE_EXAMPLES, short_help="Compute masks for a PyTorch model.")
+def prune(
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="MODULE:FUNCTION", show_default=False, help="What makes the model; it is run."
+        ),
+    ],
+    data: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE|digits",
+            show_default=False,
+            help="Inputs and labels: .npz, or .pt or .pth of tensors alone; or scikit-learn's "
+            "digits, 1×8×8.",
+        ),
+    ],
+    target: Annotated[
+        str, typer.Option(metavar="SCORE", show_default=False, help="Score to maximize.")
+    ],
+    keep: Keep,
+    control: Annotated[
+        list[str],
+        typer.Option(
+            metavar="SCORE", show_default=False, help="Score that must keep a floor; repeatable."
+        ),
+    ] = [],  # noqa: B006
+    retain: Retain = [],  # noqa: B006
+    rounds: Annotated[
+        int,
+        typer.Option(
+            min=1, metavar="N", help="Prune in so many rounds, the scores computed anew in each."
+        ),
+    ] = 1,
+    schedule: Annotated[
+        str,
+        typer.Option(
+            metavar="exponential|linear",
+            help="Rounds remove the same share of what is left, or the same number.",
+        ),
+    ] = "exponential",
+    regrow: Annotated[
+        bool, typer.Option("--regrow", help="Let later rounds take pruned weights back.")
+    ] = False,
+    samples: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Samples to score by, chosen at random.")
+    ] = 512,
+    batch: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Samples that go through the model at once.")
+    ] = 128,
+    seed: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="N", help="Of the model's initialization, the samples and the scores."
+        ),
+    ] = 0,
+    device: Annotated[
+        str, typer.Option(metavar="NAME", help="Where the model goes, as torch names it.")
+    ] = "cpu",
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            show_default=False,
+            help="Where the masks go, .safetensors; without it they are not written.",
+        ),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", show_default=False, help="Write the tables too: .md (Markdown)."
+        ),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", show_default=False, help="Draw the densities: .png, .svg or .pdf."
+        ),
+    ] = None,
+    threads: Threads = None,
+    as_json: AsJson = False,
+    force: Force = False,
+) -> None:
+    """Score a PyTorch model, keep the most of one score while others keep their floors.
+
+    Prints the density of each layer for every score alone and for all together (COPS).
+    """
+    from .prune import Request, run_prune
+
+    run_prune(
+        Request(
+            model=model,
+            data=data,
+            target=target,
+            controls=tuple(control),
+            keep=keep,
+            retain=tuple(retain),
+            rounds=rounds,
+            schedule=schedule,
+            regrow=regrow,
+            samples=samples,
+            batch=batch,
+            seed=seed,
+            device=device,
+            threads=threads,
+        ),
+        output=output,
+        report=report,
+        plot=plot,
+        as_json=as_json,
+        force=force,
+    )
 
 
 @app.command(epilog=WARMUP_EXAMPLES, short_help="Compile the kernels ahead.")

@@ -47,10 +47,11 @@ class OneLineErrors(typer.core.TyperGroup):
 
 
 def _explain(error: BaseException) -> tuple[int, str] | None:
+    noted = "; ".join((str(error), *getattr(error, "__notes__", ())))
     if isinstance(error, InfeasibleError):
-        return INFEASIBLE, f"infeasible: {error}"
+        return INFEASIBLE, f"infeasible: {noted}"
     if isinstance(error, CopsError):
-        return (FAILED if isinstance(error, SolverError) else WRONG_INPUT), str(error)
+        return (FAILED if isinstance(error, SolverError) else WRONG_INPUT), noted
     if isinstance(error, typer.Abort):
         return _INTERRUPTED, "interrupted"
     if isinstance(error, OSError):

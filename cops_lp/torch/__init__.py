@@ -6,6 +6,7 @@ Importing this subpackage imports torch; ``import cops_lp`` does not.
 `scores`                       pruning scores of a model: magnitude, SNIP, GraSP, SynFlow, ...
 `masks`, `balance`             masks from scores, as :func:`cops_lp.solve` and
                                :func:`cops_lp.balance` compute them
+`prune_iteratively`            in rounds, the scores recomputed on the masked model
 `apply_masks`, `remove_masks`  through :mod:`torch.nn.utils.prune`
 `save_masks`, `load_masks`     as ``.safetensors`` files
 `flat_score`                   a mapping of tensors, as the package's other functions take it
@@ -39,29 +40,35 @@ except ImportError as error:
 
 # Public name -> module that defines it.
 _PUBLIC = {
+    "IteratedPruning": "iterating",
     "Layer": "report",
     "LayerCollapseWarning": "report",
     "Pruning": "masking",
     "Report": "report",
+    "Round": "iterating",
     "apply_masks": "applying",
     "balance": "masking",
     "flat_score": "mapping",
     "load_masks": "files",
     "masks": "masking",
+    "prune_iteratively": "iterating",
     "remove_masks": "applying",
     "save_masks": "files",
 }
 
 __all__ = [
+    "IteratedPruning",
     "Layer",
     "LayerCollapseWarning",
     "Pruning",
     "Report",
+    "Round",
     "apply_masks",
     "balance",
     "flat_score",
     "load_masks",
     "masks",
+    "prune_iteratively",
     "remove_masks",
     "save_masks",
     "scores",
@@ -71,6 +78,7 @@ if TYPE_CHECKING:
     from . import scores
     from .applying import apply_masks, remove_masks
     from .files import load_masks, save_masks
+    from .iterating import IteratedPruning, Round, prune_iteratively
     from .mapping import flat_score
     from .masking import Pruning, balance, masks
     from .report import Layer, LayerCollapseWarning, Report

@@ -19,7 +19,7 @@ from .mapping import Tensors, as_pieces, check_alike, check_tensors
 from .report import Layer, LayerCollapseWarning, Report
 from .store import TensorMask
 
-__all__ = ["Pruning", "balance", "masks"]
+__all__ = ["Pruning", "balance", "cut", "masks", "named_scores", "reported", "solve_tensors"]
 
 
 class Pruning(NamedTuple):
@@ -115,15 +115,9 @@ def masks(
     -----------------------------
     total        5     2   40.00%
     """
-    target = check_tensors("target", target)
-    bare = isinstance(controls, Mapping) and any(
-        isinstance(value, torch.Tensor) for value in controls.values()
-    )
-    named = _named("control", [controls] if bare else controls)
-    check_alike({"target": target} | _labeled("control", named))
-    solution = cops_lp.solve(
-        as_pieces(target),
-        _scores(named, target),
+    solution = solve_tensors(
+        target,
+        controls,
         keep=keep,
         retain=retain,
         floors=floors,
@@ -182,7 +176,7 @@ def balance(
     >>> {name: mask.tolist() for name, mask in found.masks.items()}
     {'a': [False, True], 'b': [False, True, False]}
     """
-    named = _named("score", scores)
+    named = named_scores("score", scores)
     if not named:
         raise ProblemError("scores: none were given; wanted a mapping or a sequence of mappings")
     check_alike(_labeled("score", named))
@@ -193,10 +187,25 @@ def balance(
     return _pruning(first, found)
 
 
-def _named(noun: str, scores: Any) -> dict[str, Tensors]:
-    """Mappings of tensors by name, each checked; a sequence's are numbered."""
+def solve_tensors(
+    target: Tensors,
+    controls: Tensors | Mapping[str, Tensors] | Sequence[Tensors] = (),
+    **options: Any,
+) -> Solution:
+    """Solve for the flat mask of :func:`masks`, with its other arguments for `options`."""
+    target = check_tensors("target", target)
+    named = named_scores("control", controls)
+    check_alike({"target": target} | _labeled("control", named))
+    return cops_lp.solve(as_pieces(target), _scores(named, target), **options)
+
+
+def named_scores(noun: str, scores: Any) -> dict[str, Tensors]:
+    """Mappings of tensors by name, each checked; a sequence's are numbered, one needs no name."""
     if scores is None:
         return {}
+    if noun == "control" and isinstance(scores, Mapping):
+        bare = any(isinstance(value, torch.Tensor) for value in scores.values())
+        scores = [scores] if bare else scores
     if isinstance(scores, (list, tuple)):
         alone = len(scores) == 1 and noun == "control"
         scores = {noun if alone else f"{noun} {j + 1}": each for j, each in enumerate(scores)}
@@ -225,6 +234,13 @@ def _scores(named: dict[str, Tensors], first: Tensors) -> dict[str, Pieces]:
 
 def _pruning(target: Tensors, solution: Solution) -> Pruning:
     """Cut the flat mask, count, and warn of what is emptied."""
+    found = cut(target, solution)
+    answered = solution.status is Status.OPTIMAL and solution.keep > 0
+    return Pruning(found, solution, reported(found, warn=answered, stacklevel=4))
+
+
+def cut(target: Tensors, solution: Solution) -> dict[str, torch.Tensor]:
+    """Cut the flat mask of a solution into views, as `target` is."""
     device = next(iter(target.values())).device
     mask: Any = solution.mask
     flat = mask.tensor if isinstance(mask, TensorMask) else torch.from_numpy(mask).to(device)
@@ -233,7 +249,13 @@ def _pruning(target: Tensors, solution: Solution) -> Pruning:
         stop = start + tensor.numel()
         found[name] = flat[start:stop].view(tensor.shape)
         start = stop
-    if device.type == "cpu":  # many small layers: NumPy's calls are shorter
+    return found
+
+
+def reported(found: Mapping[str, torch.Tensor], *, warn: bool, stacklevel: int) -> Report:
+    """Count what masks keep of each tensor; warn of those emptied, if asked to."""
+    if all(each.device.type == "cpu" for each in found.values()):
+        # many small layers: NumPy's calls are shorter
         counts = [int(np.count_nonzero(each.numpy())) for each in found.values()]
     else:
         counts = torch.stack([each.count_nonzero() for each in found.values()]).tolist()
@@ -243,11 +265,11 @@ def _pruning(target: Tensors, solution: Solution) -> Pruning:
             for (name, each), kept in zip(found.items(), counts, strict=True)
         )
     )
-    if report.emptied and solution.keep and solution.status is Status.OPTIMAL:
+    if report.emptied and warn:
         warnings.warn(
             f"the masks keep nothing of {len(report.emptied)} of {len(found)} tensors: "
             f"{', '.join(map(repr, report.emptied))}",
             LayerCollapseWarning,
-            stacklevel=3,
+            stacklevel=stacklevel,
         )
-    return Pruning(found, solution, report)
+    return report

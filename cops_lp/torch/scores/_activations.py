@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from cops_lp.errors import ProblemError
 
 from ._batches import calibration, call_model, placed
 from ._evaluation import collected, computing_dtype, guarded, run_on
-from ._weights import Weight, Where, select
+from ._weights import Weight, Where, checked_masks, select
 
 __all__ = ["ria", "wanda"]
 
@@ -23,6 +23,7 @@ def wanda(
     *,
     where: Where | None = None,
     dtype: torch.dtype | None = None,
+    masks: Mapping[str, Tensor] | None = None,
     copy: bool = True,
 ) -> dict[str, Tensor]:
     """Score weights of Linear layers by Wanda, |W_ij| · ‖X_j‖₂.
@@ -42,6 +43,9 @@ def wanda(
     dtype : torch.dtype, optional
         float32 or float64, in which the model runs, on copies. Default: its own, half precision
         included, since this runs forward alone.
+    masks : mapping of str to Tensor, optional
+        bool, shaped like the weights they name: the activations are those of the model with
+        m ⊙ W in W's place. Removed weights are scored too, by their own |W|.
     copy : bool
         Run on a copy of the parameters. False runs on the parameters themselves and halves the
         memory, for models that do not write to them when they run (an Embedding with
@@ -88,7 +92,7 @@ def wanda(
     def score(weight: Tensor, norms: Tensor) -> Tensor:
         return weight.abs() * norms.to(weight.dtype)
 
-    return _scored(model, inputs, where, dtype, copy, score)
+    return _scored(model, inputs, where, dtype, masks, copy, score)
 
 
 def ria(
@@ -98,6 +102,7 @@ def ria(
     power: float = 0.5,
     where: Where | None = None,
     dtype: torch.dtype | None = None,
+    masks: Mapping[str, Tensor] | None = None,
     copy: bool = True,
 ) -> dict[str, Tensor]:
     """Score weights of Linear layers by relative importance and activations (RIA).
@@ -107,8 +112,8 @@ def ria(
 
     Parameters
     ----------
-    model, inputs, where, dtype, copy
-        As in :func:`wanda`.
+    model, inputs, where, dtype, masks, copy
+        As in :func:`wanda`; importance is that of W, not of m ⊙ W.
     power : float
         a ≥ 0; 0 is relative importance alone, 0.5 what we know as the paper's choice.
 
@@ -154,7 +159,7 @@ def ria(
         )
         return share * norms.pow(power).to(weight.dtype)
 
-    return _scored(model, inputs, where, dtype, copy, score)
+    return _scored(model, inputs, where, dtype, masks, copy, score)
 
 
 def _scored(
@@ -162,6 +167,7 @@ def _scored(
     inputs: Any,
     where: Where | None,
     dtype: torch.dtype | None,
+    masks: Mapping[str, Tensor] | None,
     copy: bool,
     score: Callable[[Tensor, Tensor], Tensor],
 ) -> dict[str, Tensor]:
@@ -176,7 +182,8 @@ def _scored(
                 "layers"
             )
     wide = computing_dtype(model, dtype)
-    norms = _input_norms(model, weights, inputs, dtype, copy)
+    kept = checked_masks(masks, weights)
+    norms = _input_norms(model, weights, kept, inputs, dtype, copy)
     return collected(
         weights,
         (score(weight.value(wide), norm) for weight, norm in zip(weights, norms, strict=True)),
@@ -193,9 +200,14 @@ def _layers(weight: Weight) -> list[nn.Linear]:
 
 
 def _input_norms(
-    model: nn.Module, weights: list[Weight], inputs: Any, dtype: torch.dtype | None, copy: bool
+    model: nn.Module,
+    weights: list[Weight],
+    kept: list[Tensor | None],
+    inputs: Any,
+    dtype: torch.dtype | None,
+    copy: bool,
 ) -> list[Tensor]:
-    """Return ‖X_j‖₂ for each weight, float64, shape (in,)."""
+    """Return ‖X_j‖₂ for each weight in the masked model, float64, shape (in,)."""
     squares: list[Tensor | None] = [None] * len(weights)
 
     def watch(index: int) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
@@ -222,6 +234,10 @@ def _input_norms(
         parameters = (
             {key: copied(tensor) for key, tensor in model.named_parameters()} if copy else {}
         )
+        for weight, mask in zip(weights, kept, strict=True):
+            if mask is not None:
+                own_copy = parameters.setdefault(weight.key, copied(weight.parameter))
+                own_copy.masked_fill_(~mask.to(own_copy.device), 0.0)
         # The fused encoder layer of torch.nn.Transformer calls none of its Linear layers.
         torch.backends.mha.set_fastpath_enabled(False)
         try:
