@@ -15,7 +15,7 @@ import pytest
 
 import cops_lp
 from cops_lp import ProblemError, Status
-from cops_lp.engine import stores, threads
+from cops_lp.engine import driver, stores, threads
 
 from .checks import assert_certified
 from .running import ROOT
@@ -195,6 +195,12 @@ class Clock:
         monkeypatch.setattr(stores.ArrayStore, "screen", screened)
 
 
+def swapped(d):
+    """Scores whose rounding misses a floor, which takes a look at the weights near by."""
+    scores = np.random.default_rng(2).exponential(size=(5, d))
+    return scores[0], list(scores[1:])
+
+
 def questions(d):
     """Name -> a solve of d weights that takes a time limit."""
     rng = np.random.default_rng(d)
@@ -211,6 +217,9 @@ def questions(d):
         "retain, one control": ask(1, retain=0.9),
         "retain, three controls": ask(3, retain=0.5),
         "floors, two controls": ask(2, floors=[0.13 * d, 0.13 * d]),
+        "swaps": lambda limit: cops_lp.solve(
+            *swapped(d), keep=0.1, retain=0.4, time_limit=limit, threads=1
+        ),
         "infeasible": ask(1, floors=float(d)),
         "jointly infeasible": ask(3, retain=0.9),
         "integral": ask(1, retain=0.9, integral=True),
@@ -224,6 +233,7 @@ def test_no_pass_is_begun_after_the_time_limit(name, d, monkeypatch):
     """Guard: `_check_time` before each pass, also of those that `Problem.prepare`, the proof of
     infeasibility, `nearest_weights`, `prove_mask` and `balance` make."""
     ask = questions(d)[name]
+    monkeypatch.setattr(driver, "NEAREST", 0)  # so that swaps take a second read
     ask(None)  # compiled
     with monkeypatch.context() as patch:
         clock = Clock(patch, d)

@@ -12,6 +12,9 @@ import pytest
 
 import cops_lp
 from cops_lp import ProblemError, SolverError, certify
+from cops_lp.engine import nearest
+from cops_lp.engine.region import Cone
+from cops_lp.engine.stores import ArrayStore
 
 from .checks import assert_certified
 
@@ -44,8 +47,7 @@ DENORMAL = {
 @pytest.mark.parametrize("d", SIZES)
 @pytest.mark.parametrize("name", DENORMAL)
 def test_denormals_are_numbers_like_others(name, d, K):
-    """Guard: screening leaves what is below `_Prepared.tiny` open; `_read`'s unit is clipped to
-    2^1000, above which it would overflow."""
+    """Guard: scores are scaled by powers of two, and screening's margins hold for them."""
     scores = DENORMAL[name](base(d, K))
     found = solve(scores)
     assert_certified(found)
@@ -55,6 +57,39 @@ def test_denormals_are_numbers_like_others(name, d, K):
         assert np.array_equal(found.mask, twin.mask)
         assert found.objective == twin.objective * 2.0**-140
         assert np.array_equal(found.multipliers, twin.multipliers)
+
+
+def test_a_cone_decides_nothing_by_the_rounding_of_denormals():
+    """Guard: `_Prepared.tiny`. Three products of 0.51 steps are rounded to a step each, so that
+    the form comes out as +1 step; it is −0.47."""
+    scores = np.full((4, 3_000), 1.4e-45, dtype=np.float32)
+    scores[0] *= -2
+    cone = Cone(np.array([[1.0, 0.51, 0.51, 0.51, 0.0]]))
+    found = ArrayStore(list(scores)).screen(cone, None)
+    assert found.kept == 0
+    assert found.open_count == 3_000
+
+
+@pytest.mark.parametrize(("dtype", "size"), [(np.float32, 3e38), (np.float64, 1.7e308)])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_cone_decides_nothing_by_forms_that_overflow(sign, dtype, size):
+    """Guard: `_Prepared.huge`. Of x + x − 3x the first two terms make ∞, which stays."""
+    scores = np.full((3, 3_000), sign * size, dtype=dtype)
+    scores[2] *= -1
+    found = ArrayStore(list(scores)).screen(Cone(np.array([[1.0, 1.0, 3.0, 0.0]])), None)
+    assert found.kept == 0
+    assert found.open_count == 3_000
+
+
+def test_a_second_read_of_denormals():
+    """Guard: `_read` clips its unit to 2^1000; 1 over a width of 5e-324 is beyond float64."""
+    scores = np.random.default_rng(0).integers(0, 1_000, (2, 30_000)) * 5e-324
+    lam = np.array([1.0])
+    for width in (5e-324, 1e-322):
+        found = nearest._read(ArrayStore(list(scores)), lam, 2e-321, width)
+        inside = np.flatnonzero(np.abs(scores.sum(axis=0) - 2e-321) <= width)
+        assert len(inside) > 0
+        assert np.isin(inside, np.arange(30_000) if found.index is None else found.index).all()
 
 
 @pytest.mark.parametrize("d", SIZES)
@@ -90,6 +125,21 @@ def test_the_two_zeros_are_one(K, d, dtype):
         # No −0 among what is stated.
         numbers = [found.threshold, found.objective, *found.multipliers, *found.kept]
         assert not np.signbit([value for value in numbers if value == 0.0]).any()
+
+
+def test_ties_of_the_two_zeros_go_to_the_lowest_index():
+    """Guard: `ties._mixed` adds 0 before it hashes."""
+    for seed in range(400):
+        rng = np.random.default_rng(seed)
+        d = int(rng.integers(4, 30))
+        plain = rng.integers(-1, 3, (2, d)).astype(float)
+        scores = np.where(plain == 0.0, rng.choice([0.0, -0.0], plain.shape), plain)
+        keep = int(rng.integers(1, d))
+        best = np.sort(plain[1])[-keep:].sum()
+        how = {"floors": best - rng.random() * (abs(best) + 1.0)}
+        found, twin = solve(scores, keep, **how), solve(plain, keep, **how)
+        assert np.array_equal(found.mask, twin.mask), seed
+        assert np.array_equal(found.relaxed(), twin.relaxed()), seed
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
@@ -141,8 +191,8 @@ def test_near_the_largest_number_answers_are_certified_or_refused(scale, K, d, s
 @pytest.mark.parametrize("d", SIZES)
 @pytest.mark.parametrize("K", [1, 2])
 def test_combined_scores_beyond_float64(d, K):
-    """Guard: what is solved exactly is scaled by powers of two, and screening leaves open what
-    overflows (`_Prepared.huge`): c + λA of one weight is infinite here, though no sum is."""
+    """Guard: what is solved exactly is scaled by powers of two, and what
+    overflows in screening stays open: c + λA of one weight is infinite here, though no sum is."""
     x = base(d, K)
     x[:, 7] = 120.0
     best = np.argsort(-(x[0] + 2.0 * x[1:].sum(axis=0)))[:10]  # with λ = 2

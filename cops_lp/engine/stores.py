@@ -358,7 +358,8 @@ class Prepared:
         self.dtype = dtype
         self.single = dtype == np.float32
         self.tiny = dtype.type(1e-37 if self.single else 1e-300)
-        self.huge = dtype.type(1e37 if self.single else 1e300)
+        # Margins above this may belong to forms that overflow on the way.
+        self.huge = dtype.type(margin * (1e37 if self.single else 1e300))
         reach = np.abs(rays).max(axis=0)
         if oval:
             reach[1:] += np.abs(factor).sum(axis=0)
