@@ -246,6 +246,37 @@ def test_single_precision_sums_are_exact_whatever_the_range(spread):
             assert math.isclose(total[1], rest, rel_tol=1e-12, abs_tol=1e-30 * abs(exact))
 
 
+@pytest.mark.parametrize("threshold", [1e-33, 1e-12, 1.0, 1e12])
+@pytest.mark.parametrize("spread", [1, 28, 29, 30, 60])
+def test_sums_of_one_positive_score_are_exact_whatever_the_range(spread, threshold):
+    """All that is kept is above the threshold: no tile is looked at for its least weight."""
+    rng = np.random.default_rng(36)
+    scores = threshold * (1.0 + 1e-3 * rng.random(150_000)) * 0.9995
+    scores[::300] *= 2.0**spread
+    scores = scores.astype(np.float32)
+    mask = np.empty(150_000, dtype=bool)
+    oval = Ellipsoid(np.array([1.0, threshold]), np.array([[1e-5 * threshold]]))
+    found = ArrayStore((scores,)).screen(oval, mask)
+    kept = scores[mask].tolist()
+    assert found.kept == len(kept) > 10_000 < len(scores) - len(kept)
+    exact = math.fsum(kept)
+    assert found.sums[0, 0] == exact
+    assert math.isclose(found.sums[0, 1], math.fsum([*kept, -exact]), rel_tol=1e-12)
+    assert found.magnitudes[0] == pytest.approx(exact, rel=1e-5)
+
+
+@pytest.mark.parametrize("n", [1, 7, 64, 1_000, 70_001])
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.4, 1.0])
+def test_open_weights_are_found_in_order(n, share):
+    rng = np.random.default_rng(37)
+    scores = rng.choice([0.0, 2.0], n)
+    scores[rng.random(n) < share] = 1.0
+    found = ArrayStore((scores,)).screen(Ellipsoid(np.ones(2), np.array([[0.1]])), None)
+    assert np.array_equal(found.index, np.flatnonzero(scores == 1.0))
+    assert found.kept == np.count_nonzero(scores == 2.0)
+    assert np.array_equal(found.scores[0], np.ones(len(found.index)))
+
+
 @pytest.mark.parametrize("K", [0, 1, 2])
 def test_scores_that_are_not_aligned(K):
     rng = np.random.default_rng(24)

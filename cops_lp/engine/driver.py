@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
@@ -430,15 +431,16 @@ def _optimal_rays(
     kept: np.ndarray,
     region: Region,
     scaling: np.ndarray,
-) -> list[np.ndarray]:
+) -> Iterator[np.ndarray]:
     """Rays of one λ and thresholds that are optimal with it.
 
     With no fractional weight these are all from the largest dropped to the least kept
     combined score, or beyond where the open weights are all kept or all dropped.
     """
     ray = _scaled_ray(found, scaling)
+    yield ray
     if len(found.fractional):
-        return [ray]
+        return
     weights = np.append(1.0, ray[1:-1])
     combined = np.zeros(scores.shape[1])
     for weight, row in zip(np.ldexp(weights, -scaling), scores, strict=True):
@@ -446,12 +448,9 @@ def _optimal_rays(
     least = combined[kept].min(initial=np.inf)
     largest = combined[~kept].max(initial=-np.inf)
     likely = np.clip(region.thresholds(ray[1:-1]), largest, least)
-    candidates = [ray[-1], least, largest, *likely]
-    return [
-        np.concatenate((ray[:-1], [mu]))
-        for mu in candidates
-        if math.isfinite(mu) and largest <= mu <= least
-    ]
+    for mu in (least, largest, *likely):
+        if math.isfinite(mu) and largest <= mu <= least:
+            yield np.concatenate((ray[:-1], [mu]))
 
 
 def _scaled(ray: np.ndarray, scaling: np.ndarray) -> np.ndarray:

@@ -29,11 +29,18 @@ LANES = 16
 MASS = 4
 """State of the first mass's weights; the next are its multiples."""
 
-_GROUP = 16  # words of 8 states looked at together
+_GROUP = 8  # words of 8 states looked at together
 _ONES = np.uint64(0x0101010101010101)
 _TWOS = np.uint64(0x0202020202020202)
 _NOT_TWOS = np.uint64(0xFDFDFDFDFDFDFDFD)
 _PAIRS = np.uint64(0x00FF00FF00FF00FF)
+# Three steps of transposing 8 bytes' bits (Warren, Hacker's Delight, §7-3).
+_SWAP_1 = np.uint64(0x00AA00AA00AA00AA)
+_SWAP_2 = np.uint64(0x0000CCCC0000CCCC)
+_SWAP_3 = np.uint64(0x00000000F0F0F0F0)
+# Which bit a single one is (Leiserson, Prokop, Randall 1998).
+_DE_BRUIJN = np.uint64(0x03F79D71B4CB0A89)
+_PLACES = np.argsort([int(_DE_BRUIJN) << i & 2**64 - 1 for i in range(64)]).astype(np.uint8)
 _MAGNITUDE = np.int32(0x7FFFFFFF)  # of a float32's bits; larger ones are larger numbers
 _ONE = np.int32(1)
 _LARGEST = np.float32(3e38)
@@ -237,6 +244,32 @@ def _add_tile(row, state, single, lanes):
 
 
 @compiled
+def _most_exact(center, single):
+    """Up to what a tile's kept weights of one score add up exactly in float64; 0 if unknown.
+
+    All of them are above μ / α: the same reasoning as in :func:`_add_tile` without a look at
+    them.
+    """
+    least = 0.999 * np.float64(center[1]) / np.float64(center[0]) if center[0] > 0 else 0.0
+    if not (single and 1e-30 < least < 1e30):
+        return 0.0
+    return math.ldexp(1.0, math.frexp(least)[1] + 28)
+
+
+@compiled
+def _add_positive(row, state, most, lanes):
+    """Add a tile's kept weights, all positive, as :func:`_add_tile` does."""
+    total = _sum_single(row, state)
+    if not total <= most:
+        _sum_double(row, state, lanes[0], lanes[1], lanes[2], lanes[3])
+        return
+    lanes[0, 0], error = _two_sum(lanes[0, 0], total)
+    lanes[1, 0], rest = _two_sum(lanes[1, 0], error)
+    lanes[2, 0] += rest
+    lanes[3, 0] += total
+
+
+@compiled
 def _close_lanes(lanes, sums):
     """Lanes, shape (1 + K, 4, 16), into `sums`, shape (4, 1 + K); clears them.
 
@@ -258,28 +291,37 @@ def _close_lanes(lanes, sums):
 def _find_open(state, start, index, found):
     """Write the open weights' positions from index[found] on; their state becomes 0.
 
-    Returns (kept, found), the latter with the new ones.
+    Returns (kept, found), the latter with the new ones. At most 2,000 states.
     """
     n = len(state)
     whole = n - n % (8 * _GROUP)
     words = state[:whole].view(np.uint64)
-    kept = 0
+    count = np.uint64(0)  # in each byte: at most 250
     for first in range(0, len(words), _GROUP):
-        seen = count = np.uint64(0)
-        for j in range(_GROUP):  # a fixed count: vector instructions; at most 128 in a byte
+        seen = np.uint64(0)
+        for j in range(_GROUP):  # a fixed count: vector instructions
             seen |= words[first + j]
             count += words[first + j] & _ONES
-        count = (count & _PAIRS) + ((count >> np.uint64(8)) & _PAIRS)
-        count += count >> np.uint64(32)
-        kept += np.int64((count + (count >> np.uint64(16))) & np.uint64(0xFFFF))
         if seen & _TWOS:
-            for j in range(first, first + _GROUP):
-                word = words[j]
-                if word & _TWOS:
-                    words[j] = word & _NOT_TWOS
-                    for q in range(8):  # without branches
-                        index[found] = start + 8 * j + q
-                        found += np.int64((word >> np.uint64(8 * q + 1)) & np.uint64(1))
+            # Bit 8 q + j is byte q of word j; the transpose has them in order.
+            bits = np.uint64(0)
+            for j in range(_GROUP):
+                bits |= ((words[first + j] >> np.uint64(1)) & _ONES) << np.uint64(j)
+                words[first + j] &= _NOT_TWOS
+            swapped = (bits ^ (bits >> np.uint64(7))) & _SWAP_1
+            bits ^= swapped ^ (swapped << np.uint64(7))
+            swapped = (bits ^ (bits >> np.uint64(14))) & _SWAP_2
+            bits ^= swapped ^ (swapped << np.uint64(14))
+            swapped = (bits ^ (bits >> np.uint64(28))) & _SWAP_3
+            bits ^= swapped ^ (swapped << np.uint64(28))
+            while bits:
+                one = bits & (np.uint64(0) - bits)
+                index[found] = start + 8 * first + _PLACES[(one * _DE_BRUIJN) >> np.uint64(58)]
+                found += 1
+                bits ^= one
+    count = (count & _PAIRS) + ((count >> np.uint64(8)) & _PAIRS)
+    count += count >> np.uint64(32)
+    kept = np.int64((count + (count >> np.uint64(16))) & np.uint64(0xFFFF))
     for i in range(whole, n):
         if state[i] == 2:
             state[i] = 0
@@ -364,6 +406,7 @@ def screen(
     bits wherever the kernel runs.
     """
     rows, n = len(scores), len(state)
+    most = _most_exact(rays[0], single) if factor.shape[0] == 1 else 0.0
     kept = 0
     for block in range(sums.shape[0]):
         stop = min(n, (block + 1) * BLOCK)
@@ -391,7 +434,10 @@ def screen(
             kept += more
             for j in range(rows):
                 row = row_at(scores, j, first, last, work)
-                _add_tile(row, decided, single, lanes[j])
+                if most > 0.0:
+                    _add_positive(row, decided, most, lanes[j])
+                else:
+                    _add_tile(row, decided, single, lanes[j])
                 for q in range(before, found):
                     opened[j, q] = row[index[q] - place]
         _close_lanes(lanes, sums[block])
