@@ -84,15 +84,18 @@ class InfeasibleError(CopsError):
         self.attainable = attainable
         self.certificate = certificate
         self.keep = keep
+        super().__init__(self._message())
+
+    def _message(self) -> str:
         lines = [
             f"{name!r}: wanted {w:.12g}, attainable {a:.12g}"
-            for name, w, a in zip(names, wanted, attainable, strict=True)
+            for name, w, a in zip(self.names, self.wanted, self.attainable, strict=True)
         ]
         together = ""
-        if all(w <= a for w, a in zip(wanted, attainable, strict=True)):
+        if all(w <= a for w, a in zip(self.wanted, self.attainable, strict=True)):
             together = "each can be met alone, but not all of them together: "
-        super().__init__(
-            f"no mask of {keep} weights meets the floors ({'; '.join(lines)}); "
+        return (
+            f"no mask of {self.keep} weights meets the floors ({'; '.join(lines)}); "
             f"{together}lower a floor or keep more weights"
         )
 
@@ -107,19 +110,11 @@ class IntegerInfeasibleError(InfeasibleError):
     Attributes are those of :class:`InfeasibleError`; no certificate exists, so it is zeros.
     """
 
-    def __init__(
-        self,
-        names: Sequence[str],
-        wanted: np.ndarray,
-        attainable: np.ndarray,
-        certificate: np.ndarray,
-        keep: int,
-    ) -> None:
-        super().__init__(names, wanted, attainable, certificate, keep)
+    def _message(self) -> str:
         floors = "; ".join(
-            f"{name!r}: wanted {w:.12g}" for name, w in zip(names, wanted, strict=True)
+            f"{name!r}: wanted {w:.12g}" for name, w in zip(self.names, self.wanted, strict=True)
         )
-        self.args = (
-            f"no mask of {keep} whole weights meets the floors ({floors}), though a fractional "
-            "one does; lower a floor or keep more weights",
+        return (
+            f"no mask of {self.keep} whole weights meets the floors ({floors}), though a "
+            "fractional one does; lower a floor or keep more weights"
         )

@@ -282,8 +282,11 @@ class Solution:
             else f"asked to keep {self.keep:,} of {d:,} weights ({share:.4g})",
         ]
         if self.status is Status.OPTIMAL:
+            # An objective near 0 is no measure of its gap.
+            told = abs(self.relative_gap) < 1e-3
+            relative = f" (relative {self.relative_gap:.1g})" if told else ""
             lines.append(
-                f"gap of the relaxation {self.gap:.2g} (relative {self.relative_gap:.1g}); "
+                f"gap of the relaxation {self.gap:.2g}{relative}; "
                 f"the mask is within {max(self.integer_gap, 0.0):.3g} of the bound "
                 f"{_number(self.bound)}; fractional weights: {len(self.fractional.indices)}"
             )
