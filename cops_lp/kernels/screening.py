@@ -38,9 +38,10 @@ _PAIRS = np.uint64(0x00FF00FF00FF00FF)
 _SWAP_1 = np.uint64(0x00AA00AA00AA00AA)
 _SWAP_2 = np.uint64(0x0000CCCC0000CCCC)
 _SWAP_3 = np.uint64(0x00000000F0F0F0F0)
-# Which bit a single one is (Leiserson, Prokop, Randall 1998).
-_DE_BRUIJN = np.uint64(0x03F79D71B4CB0A89)
-_PLACES = np.argsort([int(_DE_BRUIJN) << i & 2**64 - 1 for i in range(64)]).astype(np.uint8)
+# Powers of two differ modulo 67: which bit a single one is.
+_PRIME = np.uint64(67)
+_PLACES = np.zeros(67, np.uint8)
+_PLACES[[2**bit % 67 for bit in range(64)]] = range(64)
 _MAGNITUDE = np.int32(0x7FFFFFFF)  # of a float32's bits; larger ones are larger numbers
 _ONE = np.int32(1)
 _LARGEST = np.float32(3e38)
@@ -315,8 +316,8 @@ def _find_open(state, start, index, found):
             swapped = (bits ^ (bits >> np.uint64(28))) & _SWAP_3
             bits ^= swapped ^ (swapped << np.uint64(28))
             while bits:
-                one = bits & (np.uint64(0) - bits)
-                index[found] = start + 8 * first + _PLACES[(one * _DE_BRUIJN) >> np.uint64(58)]
+                one = bits & (~bits + np.uint64(1))
+                index[found] = start + 8 * first + _PLACES[one % _PRIME]
                 found += 1
                 bits ^= one
     count = (count & _PAIRS) + ((count >> np.uint64(8)) & _PAIRS)
