@@ -40,7 +40,7 @@ _SWAP_2 = np.uint64(0x0000CCCC0000CCCC)
 _SWAP_3 = np.uint64(0x00000000F0F0F0F0)
 # Powers of two differ modulo 67: which bit a single one is.
 _PRIME = np.uint64(67)
-_PLACES = np.zeros(67, np.uint8)
+_PLACES = np.zeros(67, np.int64)
 _PLACES[[2**bit % 67 for bit in range(64)]] = range(64)
 _MAGNITUDE = np.int32(0x7FFFFFFF)  # of a float32's bits; larger ones are larger numbers
 _ONE = np.int32(1)
