@@ -24,7 +24,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 _SECONDS = 4
-_KERNELS = ["solver", "dual_simplex", "driver", "masses", "rounding", "integral", "balancing", "extremes", "borderlines"]
+_KERNELS = "solver dual_simplex driver masses rounding integral balancing extremes borderlines"
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -56,7 +56,7 @@ def main() -> int:
     least = parser.parse_args().least
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
-        kernels = [f"tests/test_{name}.py" for name in _KERNELS]
+        kernels = [f"tests/test_{name}.py" for name in _KERNELS.split()]
         codes = [
             _run(data, "compiled", []),
             _run(data, "followed", ["-p", "tests.covered", *kernels], NUMBA_DISABLE_JIT="1"),
