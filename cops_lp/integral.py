@@ -321,7 +321,7 @@ def _walk(
 
     def join(job: _Job) -> tuple[bool | None, _Best]:
         own = _Best(best.loss)  # not the others': what is found must not depend on who is first
-        table = _Table.of(items, job.listed, job.most * limit, multipliers, limit)
+        table = _Table.of(items, job.listed, job.most * limit, multipliers, doubt, limit)
         if table is None:
             return None, own
         question = _Question(items, need, multipliers, doubt, own, deadline)
@@ -421,11 +421,19 @@ class _Question:
         return True
 
 
+def _cells(prices: np.ndarray, doubt: np.ndarray, reach: float) -> np.ndarray:
+    """Cells per unit of each control's sums, where `reach` is left; 0: one in all."""
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        per = 1.0 / (reach / prices + np.maximum(doubt, 0.0))
+    return np.where((per > 0.0) & (per < math.inf), per, 0.0)
+
+
 class _Table:
     """Listed subsets by their count and the cells of up to two controls' sums.
 
-    A partner exceeds a floor by less than limit / λ_j: the controls for which this is the
-    smallest part of how the sums spread say most about which subsets can be partners.
+    A partner exceeds a floor by less than limit / λ_j, and lacks at most what is in doubt: the
+    controls for which this is the smallest part of how the sums spread say most about which
+    subsets can be partners. Cells as wide as that, so that a set looks into a few of them.
     """
 
     def __init__(
@@ -434,12 +442,15 @@ class _Table:
         costs: np.ndarray,
         sums: np.ndarray,
         origin: tuple[np.ndarray, np.ndarray],
-        telling: np.ndarray,
+        spreads: np.ndarray,
         prices: np.ndarray,
+        doubt: np.ndarray,
         limit: float,
     ) -> None:
         self._listed, (self._parent, self._last) = listed, origin
         self.axes = np.ones(2, dtype=np.int64)
+        with np.errstate(over="ignore"):
+            telling = spreads * _cells(prices, doubt, limit)
         used = np.argsort(-telling, kind="stable")[:2]
         self.axes[: len(used)] = 1 + used
         # Most sets leave little room: for them a level of few partners, which stays in the cache.
@@ -450,11 +461,8 @@ class _Table:
         done = 0
         for level, reach in enumerate(self.reach):
             inside = np.flatnonzero(costs <= reach) if level else np.arange(len(costs))
-            for t, j in enumerate(used):
-                with np.errstate(divide="ignore", invalid="ignore"):
-                    per = prices[j] / reach
-                if telling[j] > 0.0 and 0.0 < per < math.inf:
-                    self.per[level, t] = per
+            per = _cells(prices, doubt, reach)
+            self.per[level, : len(used)] = np.where(telling[used] > 0.0, per[used], 0.0)
             slots = 1 << max(4, (4 * len(inside)).bit_length())
             places = np.empty(len(inside), dtype=np.int64)
             kernel.find_slots(
@@ -471,7 +479,12 @@ class _Table:
 
     @staticmethod
     def of(
-        items: _Items, listed: np.ndarray, cost: float, multipliers: np.ndarray, limit: float
+        items: _Items,
+        listed: np.ndarray,
+        cost: float,
+        multipliers: np.ndarray,
+        doubt: np.ndarray,
+        limit: float,
     ) -> _Table | None:
         """Table of the subsets of some items that cost up to `cost`; None if they are too many."""
         m = items.entries.shape[1]
@@ -484,9 +497,13 @@ class _Table:
         )  # fmt: skip
         if found > most:
             return None
-        telling = multipliers * items.entries[:, 1:].std(axis=0)
+        sums_of_one = items.entries[:, 1:]
+        scale = np.abs(sums_of_one).max(axis=0, initial=0.0)
+        scale[scale == 0.0] = 1.0
+        spreads = scale * (sums_of_one / scale).std(axis=0)  # squares could overflow
         origin = origin[0][:found].copy(), origin[1][:found].copy()
-        return _Table(listed, costs[:found], sums[:found], origin, telling, multipliers, limit)
+        listing = listed, costs[:found], sums[:found], origin
+        return _Table(*listing, spreads, multipliers, doubt, limit)
 
     def subset(self, place: int) -> np.ndarray:
         """Items of a subset."""

@@ -14,6 +14,7 @@ from cops_lp import InfeasibleError, IntegerInfeasibleError, ProblemError, Statu
 from cops_lp.kernels import subsets
 
 from .checks import assert_certified
+from .small_instances import small_instance
 
 
 def instance(seed):
@@ -139,6 +140,30 @@ def test_no_pass_is_begun_after_the_time_limit():
     assert not solution.mask.any()
     assert math.isnan(solution.objective)
     assert not cops_lp.certify(solution.problem, solution)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-200, 1e200, 1e290])
+def test_scores_far_from_1(scale):
+    rng = np.random.default_rng(38)
+    scores = rng.random((3, 40))
+    expected = cops_lp.solve(scores[0], list(scores[1:]), keep=10, retain=0.8, integral=True)
+    power = 2.0 ** round(math.log2(scale))
+    for target in (1.0, power):
+        found = cops_lp.solve(
+            target * scores[0], list(power * scores[1:]), keep=10, retain=0.8, integral=True
+        )
+        assert found.integer_gap == expected.integer_gap == 0.0
+        assert np.array_equal(found.mask, expected.mask)
+
+
+def test_doubt_that_is_wide_beside_what_a_set_may_lose():
+    """Where cells were as wide as the latter, a set looked into billions of them."""
+    instance = small_instance(27_332)  # scores of forty decades, a floor met by rounding only
+    limits = {"keep": instance.keep, **instance.limits}
+    scores = instance.scores
+    found = cops_lp.solve(scores[0], list(scores[1:]), integral=True, time_limit=60.0, **limits)
+    assert found.integer_gap == 0.0
+    assert np.flatnonzero(found.mask).tolist() == [1, 7]
 
 
 @pytest.mark.parametrize("wrong", [-1.0, math.nan, "soon"])
