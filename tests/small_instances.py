@@ -52,8 +52,8 @@ NEAR_RELATIONS = {  # only where float64 cannot be exact anyway
     "triple": lambda rng, other, own: 3.0 * other,
     "noisy": lambda rng, other, own: other + 1e-9 * own,
     "noisy opposite": lambda rng, other, own: 1e-2 * own - other,
-    "an ulp off": lambda rng, other, own: np.where(
-        rng.random(len(other)) < 0.3, np.nextafter(other, np.inf), other
+    "an ulp off": lambda rng, other, own: np.where(  # beside 0 that would be 5e-324
+        (rng.random(len(other)) < 0.3) & (other != 0.0), np.nextafter(other, np.inf), other
     ),
 }
 

@@ -122,7 +122,7 @@ def solve_several(
         if code == kernel.INFEASIBLE:
             other = _met_together(scores, k, lowered, magnitudes, search.ray[1:], attempt)
             if other is None:
-                break
+                return _infeasible(scores, k, search.ray)
             lowered = other
         else:
             # What does not end needs more than the last digits of its floors to give way.
@@ -135,7 +135,8 @@ def solve_several(
         vertex = _vertex(scores, k, floors, search, code)
         if code == kernel.OPTIMAL and not (best.feasible and _error(vertex) >= _error(best)):
             best = vertex
-    return best
+    # What contradicts itself by less than the tolerance is neither solved nor infeasible.
+    return best if best.feasible else _failed(scores, k)
 
 
 def _vertex(scores: np.ndarray, k: int, floors: np.ndarray, search: Search, code: int) -> Vertex:
