@@ -440,11 +440,48 @@ def test_the_picture_shows_the_densities() -> None:
     alone = lines["size alone"]
     assert alone.get_ydata()[0] == 0.5
     assert alone.get_markevery() == [0]
-    assert lines["emptied by size"].get_xdata().tolist() == [1]
-    assert "emptied by COPS" not in lines
+    assert lines["_emptied by size"].get_xdata().tolist() == [1]
+    assert "_emptied by COPS" not in lines
+    (row,) = lines["_emptied by size"].get_ydata()
+    assert alone.get_ydata().tolist() == [0.5, row]
+    assert upper.get_ylim()[0] < row < min(upper.get_yticks())
+    assert "none" in [text.get_text() for text in upper.texts]
     assert [bar.get_height() for bar in lower.patches] == [4, 1]
     assert [label.get_text() for label in lower.get_xticklabels()] == ["first", "last"]
     assert figure.get_suptitle() == "a title"
+
+
+def test_each_mask_empties_layers_in_a_row_of_its_own() -> None:
+    pytest.importorskip("matplotlib")
+    from cops_lp.cli.density_figure import draw_densities
+
+    layers = {"a": 10, "b": 100_000, "c": 10}
+    kept = {
+        "snip": {"a": 0, "b": 11, "c": 0},
+        "synflow": {"a": 1, "b": 10, "c": 0},
+        "magnitude": {"a": 0, "b": 1, "c": 10},
+        "COPS": {"a": 2, "b": 2, "c": 7},
+    }
+    upper, _ = draw_densities(densities.Densities(layers, kept, {}), "a title").axes
+    lines = {line.get_label(): line for line in upper.get_lines()}
+    crosses = [lines[f"_emptied by {mask}"] for mask in ("snip", "synflow", "magnitude")]
+    assert [cross.get_xdata().tolist() for cross in crosses] == [[0, 2], [2], [0]]
+    rows = [set(cross.get_ydata()) for cross in crosses]
+    assert len(set.union(*rows)) == 3 == sum(map(len, rows))
+    low, high = upper.get_ylim()
+    assert all(low < row < 1e-5 for row in set.union(*rows))  # below the least density shown
+    assert high > 1.0
+    assert upper.get_yticks().tolist() == pytest.approx([1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0])
+
+
+def test_one_layer_kept_whole_has_its_scale() -> None:
+    pytest.importorskip("matplotlib")
+    from cops_lp.cli.density_figure import draw_densities
+
+    table = densities.Densities({"a": 10}, {"snip": {"a": 10}}, {})
+    upper, _ = draw_densities(table, "a title").axes
+    assert upper.get_yticks().tolist() == pytest.approx([0.1, 1.0])
+    assert upper.get_yticks(minor=True).size == 0
 
 
 @pytest.mark.parametrize(("suffix", "magic"), [(".png", b"\x89PNG"), (".svg", b"<?xml")])
