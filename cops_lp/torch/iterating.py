@@ -222,8 +222,8 @@ def check_amounts(keep: Keep, retain: PerControl | None, names: tuple[str, ...])
         As :class:`cops_lp.Problem`.
     """
     one = np.zeros(1)
-    share = keep if isinstance(keep, float) else 1
-    Problem(one, dict.fromkeys(names, one), keep=share, retain=retain)
+    is_count = isinstance(keep, int | np.integer) and not isinstance(keep, bool)
+    Problem(one, dict.fromkeys(names, one), keep=1 if is_count else keep, retain=retain)
 
 
 def _checked(controls: Any) -> dict[str, Scorer]:
