@@ -231,9 +231,14 @@ def test_one_round_is_not_counted_in_errors():
 
 @pytest.mark.parametrize(
     ("amounts", "message"),
-    [({"keep": 1.5}, "keep is 1.5"), ({"keep": "5%"}, "keep is '5%'"), ({"keep": True}, "is True"), ({"retain": 2.0}, "retain of 'flow' is 2.0"),
-     ({"retain": {"snip": 0.5}}, "unknown 'snip'; missing 'flow'")],
-)  # fmt: skip
+    [
+        ({"keep": 1.5}, "keep is 1.5"),
+        ({"keep": "5%"}, "keep is '5%'"),
+        ({"keep": True}, "keep is True"),
+        ({"retain": 2.0}, "retain of 'flow' is 2.0"),
+        ({"retain": {"snip": 0.5}}, "unknown 'snip'; missing 'flow'"),
+    ],
+)
 def test_amounts_are_checked_before_anything_is_scored(amounts, message):
     def never(model, masks):
         raise AssertionError("scored")
