@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,13 @@ import pytest
 import cops_lp
 from cops_lp.errors import ProblemError
 
+from .running import ROOT, python
 from .test_cli import fail, folder, run, succeed
 
 torch = pytest.importorskip("torch")
 
 import cops_lp.torch as ct  # noqa: E402
-from cops_lp.cli import densities, models  # noqa: E402
+from cops_lp.cli import densities, models, prune  # noqa: E402
 from cops_lp.torch import scores  # noqa: E402
 
 __all__ = ["folder"]
@@ -40,6 +42,12 @@ def nothing():
 
 def broken():
     raise KeyError("a bug of the caller's")
+
+def wide(width):
+    return nn.Linear(width, 10)
+
+def fewer():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 5))
 
 word = "no function"
 """
@@ -213,6 +221,10 @@ def test_data_that_is_no_data() -> None:
         ("networks_of_a_user:smal", "has no function 'smal'"),
         ("networks_of_a_user:word", "has no function 'word'"),
         ("networks_of_a_user:nothing", "returned a int; wanted a torch.nn.Module"),
+        ("networks_of_a_user:wide", "called without arguments, but missing a required argument"),
+        ("networks_of_a_user.py:small", "leave out .py"),
+        ("./networks_of_a_user.py:small", "is a path; wanted a module's name"),
+        (".networks_of_a_user:small", "is a path; wanted a module's name"),
     ],
 )
 def test_wrong_models(model: str, complaint: str) -> None:
@@ -225,6 +237,31 @@ def test_the_callers_own_bugs_keep_their_traceback(folder: Path) -> None:
     (folder / "imports_what_is_not_there.py").write_text("import no_such_package_at_all")
     result = run("prune", "--model", "imports_what_is_not_there:f", "--data", "digits", *ONE)
     assert isinstance(result.exception, ModuleNotFoundError)
+
+
+def test_what_does_not_fit_the_model_is_told_with_its_own_error() -> None:
+    result = run("prune", "--model", "networks_of_a_user:fewer", "--data", "digits", *ONE)
+    assert isinstance(result.exception, IndexError)  # five outputs, ten labels
+    assert result.exception.__notes__ == [
+        "snip ran the model on inputs of shape (128, 1, 8, 8) (torch.float32) and labels from 0 "
+        "to 9"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("args", "complaint"),
+    [
+        (("--target", "snip", "--keep", "200%"), "keep is 2.0; wanted a count (int) or a share"),
+        ((*BOTH[:-1], "2"), "retain of 'synflow' is 2.0; wanted a share in [0, 1]"),
+        ((*BOTH[:-1], "flow=0.9"), "unknown 'flow'; missing 'synflow'"),
+    ],
+)
+def test_amounts_are_checked_before_the_model_is_made(
+    args: tuple[str, ...], complaint: str
+) -> None:
+    message = fail(2, "prune", "--model", "no_such_module:f", "--data", "none.npz", *args)
+    assert complaint in message
+    assert "round" not in message
 
 
 def test_a_device_that_is_not_there() -> None:
@@ -252,6 +289,68 @@ def test_a_device_that_is_not_there() -> None:
 def test_wrong_arguments(args: tuple[str, ...], complaint: str) -> None:
     assert complaint in fail(2, *PRUNE, *args)
     assert sorted(path.suffix for path in Path().iterdir() if path.is_file()) == [".py"]
+
+
+def test_floors_of_rounds_are_told_by_their_own_scores() -> None:
+    args = (*PRUNE, *BOTH, "--rounds", "3")
+    least = min(
+        each["retained"]["synflow"] for each in json.loads(succeed(*args, "--json"))["rounds_done"]
+    )
+    assert least >= 0.9
+    assert f"no round kept less than {least:.2%} of synflow" in " ".join(succeed(*args).split())
+    assert "Floors are held" not in succeed(*PRUNE, *BOTH)
+
+
+def test_a_bar_takes_the_spinners_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    real = ct.prune_iteratively
+
+    def watched(*args, **options):
+        asked.append(options["progress"])
+        return real(*args, **options | {"progress": False})
+
+    monkeypatch.setattr(ct, "prune_iteratively", watched)
+    spun: list[str] = []
+
+    def spinner(label: str):
+        spun.append(label)
+        return nullcontext()
+
+    monkeypatch.setattr(prune, "working", spinner)
+    monkeypatch.setattr(prune, "_on_a_terminal", lambda: True)
+    succeed(*PRUNE, *BOTH, "--rounds", "2")
+    assert asked == ["snip alone", "synflow alone", "COPS"]
+    assert spun == ["counting"]
+    asked.clear()
+    succeed(*PRUNE, *BOTH)
+    assert asked == [False] * 3
+    assert spun == ["counting", "snip alone", "synflow alone", "COPS", "counting"]
+
+
+INTERRUPTED = """
+import os, signal, sys
+import cops_lp.torch as ct
+from cops_lp.cli import densities, main
+real = densities.{name}
+def interrupted(*args, **options):
+    os.kill(os.getpid(), signal.SIGINT)
+    return real(*args, **options)
+densities.{name} = interrupted
+sys.argv[1:] = {args!r}
+main()
+"""
+
+
+@pytest.mark.parametrize(("name", "left"), [("densities", []), ("_markdown", ["m.safetensors"])])
+def test_ctrl_c_leaves_whole_files_or_none(folder: Path, name: str, left: list[str]) -> None:
+    args = [*PRUNE, *BOTH, "--output", "m.safetensors", "--report", "r.md"]
+    done = python(INTERRUPTED.format(name=name, args=args), cwd=folder, PYTHONPATH=str(ROOT))
+    assert done.returncode == 130
+    assert "Traceback" not in done.stderr
+    written = [path.name for path in folder.iterdir() if path.is_file() and path.suffix != ".py"]
+    assert written == left
+    for path in written:
+        assert sum(int(mask.sum()) for mask in ct.load_masks(path).values()) == 177
 
 
 def test_infeasible_floors_end_in_3_and_say_where() -> None:
@@ -341,11 +440,48 @@ def test_the_picture_shows_the_densities() -> None:
     alone = lines["size alone"]
     assert alone.get_ydata()[0] == 0.5
     assert alone.get_markevery() == [0]
-    assert lines["emptied by size"].get_xdata().tolist() == [1]
-    assert "emptied by COPS" not in lines
+    assert lines["_emptied by size"].get_xdata().tolist() == [1]
+    assert "_emptied by COPS" not in lines
+    (row,) = lines["_emptied by size"].get_ydata()
+    assert alone.get_ydata().tolist() == [0.5, row]
+    assert upper.get_ylim()[0] < row < min(upper.get_yticks())
+    assert "none" in [text.get_text() for text in upper.texts]
     assert [bar.get_height() for bar in lower.patches] == [4, 1]
     assert [label.get_text() for label in lower.get_xticklabels()] == ["first", "last"]
     assert figure.get_suptitle() == "a title"
+
+
+def test_each_mask_empties_layers_in_a_row_of_its_own() -> None:
+    pytest.importorskip("matplotlib")
+    from cops_lp.cli.density_figure import draw_densities
+
+    layers = {"a": 10, "b": 100_000, "c": 10}
+    kept = {
+        "snip": {"a": 0, "b": 11, "c": 0},
+        "synflow": {"a": 1, "b": 10, "c": 0},
+        "magnitude": {"a": 0, "b": 1, "c": 10},
+        "COPS": {"a": 2, "b": 2, "c": 7},
+    }
+    upper, _ = draw_densities(densities.Densities(layers, kept, {}), "a title").axes
+    lines = {line.get_label(): line for line in upper.get_lines()}
+    crosses = [lines[f"_emptied by {mask}"] for mask in ("snip", "synflow", "magnitude")]
+    assert [cross.get_xdata().tolist() for cross in crosses] == [[0, 2], [2], [0]]
+    rows = [set(cross.get_ydata()) for cross in crosses]
+    assert len(set.union(*rows)) == 3 == sum(map(len, rows))
+    low, high = upper.get_ylim()
+    assert all(low < row < 1e-5 for row in set.union(*rows))  # below the least density shown
+    assert high > 1.0
+    assert upper.get_yticks().tolist() == pytest.approx([1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0])
+
+
+def test_one_layer_kept_whole_has_its_scale() -> None:
+    pytest.importorskip("matplotlib")
+    from cops_lp.cli.density_figure import draw_densities
+
+    table = densities.Densities({"a": 10}, {"snip": {"a": 10}}, {})
+    upper, _ = draw_densities(table, "a title").axes
+    assert upper.get_yticks().tolist() == pytest.approx([0.1, 1.0])
+    assert upper.get_yticks(minor=True).size == 0
 
 
 @pytest.mark.parametrize(("suffix", "magic"), [(".png", b"\x89PNG"), (".svg", b"<?xml")])

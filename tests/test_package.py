@@ -71,17 +71,44 @@ def test_docstring_examples(name):
     assert result.failed == 0
 
 
-@pytest.mark.parametrize("page", sorted(p.name for p in (ROOT / "docs").glob("*.md")))
+@pytest.mark.parametrize(
+    "page",  # the tutorials have tests of their own
+    sorted(p.name for p in (ROOT / "docs").glob("*.md") if not p.name.startswith("tutorial-")),
+)
 def test_examples_in_the_docs(page):
     result = doctest.testfile(str(ROOT / "docs" / page), module_relative=False)
     assert result.failed == 0
 
 
+def python_in_the_readme(text: str, *, on_a_model: bool) -> list[str]:
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    return [block for block in blocks if ("cops_lp.torch" in block) is on_a_model]
+
+
+def test_the_readme_masks_a_model():
+    torch = pytest.importorskip("torch")
+    (block,) = python_in_the_readme(
+        (ROOT / "README.md").read_text(encoding="utf-8"), on_a_model=True
+    )
+    assert len([line for line in block.splitlines() if line]) == 5
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(
+            torch.nn.Linear(20, 50), torch.nn.ReLU(), torch.nn.Linear(50, 4)
+        )
+        batch = torch.randn(32, 20), torch.randint(4, (32,))
+    names = {"model": model, "batch": batch, "loss": torch.nn.functional.cross_entropy}
+    exec(compile(block, "README.md", "exec"), names)
+    assert "0.weight_mask" in model.state_dict()
+    left = sum(int(model[layer].weight.count_nonzero()) for layer in (0, 2))
+    assert left == names["found"].report.total.kept == 120
+
+
 def test_python_in_the_readme_runs_as_printed(capsys):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    assert blocks
     names: dict[str, object] = {}
+    blocks = python_in_the_readme(text, on_a_model=False)
+    assert blocks
     for block in blocks:
         exec(compile(block, "README.md", "exec"), names)
     printed = capsys.readouterr().out
@@ -96,6 +123,6 @@ def test_python_in_the_readme_runs_as_printed(capsys):
 
 def test_relative_links_lead_somewhere():
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
-        text = page.read_text(encoding="utf-8")
+        text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.S | re.M)
         for link in re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", text):
             assert (page.parent / link).exists(), f"{page.name}: {link}"

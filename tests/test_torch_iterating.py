@@ -218,6 +218,133 @@ def test_progress_goes_to_stderr_if_asked(capsys):
     assert "round 2 of 2, 520 weights" in err
 
 
+def test_the_bar_says_what_it_is_for(capsys):
+    ct.prune_iteratively(network(), flow, keep=0.5, rounds=2, progress="[flow]")
+    assert "[flow]: round 2 of 2, 520 weights" in capsys.readouterr().err
+
+
+def test_one_round_is_not_counted_in_errors():
+    with pytest.raises(ProblemError) as raised:
+        ct.prune_iteratively(network(), flow, keep=0, rounds=1)
+    assert not hasattr(raised.value, "__notes__")
+
+
+@pytest.mark.parametrize(
+    ("amounts", "message"),
+    [
+        ({"keep": 1.5}, "keep is 1.5"),
+        ({"keep": "5%"}, "keep is '5%'"),
+        ({"keep": True}, "keep is True"),
+        ({"retain": 2.0}, "retain of 'flow' is 2.0"),
+        ({"retain": {"snip": 0.5}}, "unknown 'snip'; missing 'flow'"),
+    ],
+)
+def test_amounts_are_checked_before_anything_is_scored(amounts, message):
+    def never(model, masks):
+        raise AssertionError("scored")
+
+    options = {"keep": 0.5, "retain": 0.5} | amounts
+    with pytest.raises(ProblemError, match=message):
+        ct.prune_iteratively(network(), never, {"flow": never}, rounds=2, **options)
+
+
+def everything(model):
+    """All that pruning must leave alone: bytes, gradients, modes, and the random state."""
+    tensors = {name: value.clone() for name, value in model.state_dict().items()}
+    grads = {name: None if p.grad is None else p.grad.clone()
+             for name, p in model.named_parameters()}  # fmt: skip
+    modes = [module.training for module in model.modules()]
+    return tensors, grads, modes, torch.get_rng_state()
+
+
+def assert_as_before(model, before):
+    for now, then in zip(everything(model), before, strict=True):
+        if isinstance(now, dict):
+            assert now.keys() == then.keys()
+            for name, value in now.items():
+                assert value is then[name] is None or torch.equal(value, then[name])
+        elif isinstance(now, list):
+            assert now == then
+        else:
+            assert torch.equal(now, then)
+
+
+@pytest.mark.parametrize("regrow", [False, True])
+@pytest.mark.parametrize("fails", [None, "scorer", "floors"])
+def test_the_model_is_as_it_was_also_after_an_error(regrow, fails):
+    model, data = rectified(torch.float32), digits(60, torch.float32)
+    model[1].eval()  # the mode of one module alone
+    torch.nn.functional.cross_entropy(model(data[0]), data[1]).backward()
+    before = everything(model)
+
+    def loss(out, labels):
+        if fails == "scorer" and len(calls) == 2:
+            raise KeyError("in the loss")
+        return torch.nn.functional.cross_entropy(out, labels)
+
+    calls = []
+
+    def snip(given, masks):
+        calls.append(masks)
+        return scores.snip(given, data, loss, masks=masks)
+
+    def against(given, masks):
+        found = scores.synflow(given, (1, 8, 8), masks=masks)
+        if fails == "floors" and masks:
+            found = {name: -score for name, score in found.items()}
+        return found
+
+    def pruned():
+        return ct.prune_iteratively(
+            model, snip, {"flow": against}, keep=0.2, rounds=3, retain=0.5, regrow=regrow
+        )
+
+    if fails is None:
+        assert pruned().report.total.kept == round(0.2 * pruned().report.total.size)
+    else:
+        with pytest.raises(KeyError if fails == "scorer" else ProblemError) as raised:
+            pruned()
+        assert raised.value.__notes__ == ["in round 2 of 3 of the iterated pruning"]
+        assert len(calls) == 2
+    assert_as_before(model, before)
+
+
+class Tied(torch.nn.Module):
+    """One weight in two places."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.again, self.last = (torch.nn.Linear(12, n) for n in (12, 12, 4))
+        self.again.weight = self.first.weight
+
+    def forward(self, x):
+        return self.last(torch.relu(self.again(torch.relu(self.first(x)))))
+
+
+def test_tied_weights_are_pruned_once_and_in_both_places():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = Tied()
+    found = ct.prune_iteratively(model, flow, keep=0.3, rounds=3)
+    assert list(found.masks) == ["first.weight", "last.weight"]
+    assert found.report.total.size == 12 * 12 + 4 * 12
+    # What the masked model scores, with the mask on both places at once.
+    cut = copy.deepcopy(model)
+    middle = ct.prune_iteratively(model, flow, keep=found.rounds[1].keep, rounds=2,
+                                  schedule="linear")  # fmt: skip
+    with torch.no_grad():
+        cut.first.weight.mul_(middle.masks["first.weight"])
+        cut.last.weight.mul_(middle.masks["last.weight"])
+    by_hand = scores.synflow(cut, (12,))
+    masked = flow(model, middle.masks)
+    for name, mask in middle.masks.items():
+        assert torch.equal(masked[name][mask], by_hand[name][mask])
+    ct.apply_masks(model, found.masks)
+    model(torch.ones(1, 12))
+    for layer in (model.first, model.again):
+        assert torch.equal(layer.weight != 0.0, found.masks["first.weight"])
+
+
 def test_infeasible_names_the_round():
     # The two controls want different halves, so three weights of four already miss one.
     score = torch.tensor([1.0, 1.0, 0.0, 0.0])

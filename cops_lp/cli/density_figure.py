@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from cops_lp.files import new_file
 
@@ -20,6 +20,9 @@ _COLORS = ("#D55E00", "#E69F00", "#CC79A7", "#009E73", "#56B4E9", "#8C6D31", "#7
 _MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
 _COMBINED, _BLUE, _INK = "COPS", "#0072B2", "#222222"
 _MOST_LABELS = 60
+_TOP = 1.25
+_HIGHEST_BOTTOM = 0.1  # so that a decade shows at least
+_ROW = 0.04  # height of a row of crosses, of the decades shown
 
 
 def write_figure(path: Path, table: Densities, title: str, *, overwrite: bool) -> None:
@@ -31,6 +34,9 @@ def write_figure(path: Path, table: Densities, title: str, *, overwrite: bool) -
 
 def draw_densities(table: Densities, title: str) -> Figure:
     """Draw densities on a logarithmic scale over the layers, and the layers' sizes below.
+
+    Layers that a mask empties, which no such scale can show, are crosses in a band of their own,
+    a row for each such mask.
 
     Parameters
     ----------
@@ -48,9 +54,25 @@ def draw_densities(table: Densities, title: str) -> Figure:
     place = np.arange(len(layers))
     values = {mask: np.array([table.density(mask, each) for each in layers]) for mask in table.kept}
     positive = np.concatenate([value[value > 0.0] for value in values.values()])
-    bottom = 10 ** (np.floor(np.log10(positive.min()) * 2.0) / 2.0) / 1.6
+    lowest = min(positive.min(), _HIGHEST_BOTTOM)
+    bottom = 10 ** (np.floor(np.log10(lowest) * 2.0) / 2.0) / 1.6
+    emptying = [mask for mask, value in values.items() if not value.all()]
+    height = (_TOP / bottom) ** _ROW
+    rows = {mask: bottom / height ** (row + 0.5) for row, mask in enumerate(emptying)}
+    end = bottom / height ** len(emptying)
     for number, (mask, value) in enumerate(values.items()):
-        _draw_mask(upper, mask, number, place, value, bottom)
+        _draw_mask(upper, mask, number, place, value, rows.get(mask, bottom))
+    if emptying:
+        upper.axhspan(end, bottom, color="#F1F1F1", zorder=0)
+        upper.annotate(
+            "none",
+            (0.0, (end * bottom) ** 0.5),
+            xycoords=("axes fraction", "data"),
+            xytext=(-7, 0),
+            textcoords="offset points",
+            ha="right",
+            va="center",
+        )
     kept, size = table.total
     upper.axhline(kept / size, color="#9A9A9A", linewidth=1.0, linestyle="--", zorder=1)
     upper.annotate(
@@ -64,8 +86,12 @@ def draw_densities(table: Densities, title: str) -> Figure:
         color="#6A6A6A",
     )
     upper.set_yscale("log")
-    upper.set_ylim(bottom, 1.25)
+    upper.set_ylim(end, _TOP)
+    upper.yaxis.set_major_locator(
+        FixedLocator([10.0**decade for decade in range(int(np.floor(np.log10(bottom))) + 1, 1)])
+    )
     upper.yaxis.set_major_formatter(FuncFormatter(_as_percent))
+    upper.yaxis.set_minor_locator(NullLocator())
     upper.set_ylabel("density: share of the layer kept")
     lower.bar(place, [table.layers[each] for each in layers], color="#C9CED3", width=0.8)
     lower.set_ylabel("weights")
@@ -96,14 +122,14 @@ def draw_densities(table: Densities, title: str) -> Figure:
 
 
 def _draw_mask(
-    axis: Any, mask: str, number: int, place: np.ndarray, value: np.ndarray, bottom: float
+    axis: Any, mask: str, number: int, place: np.ndarray, value: np.ndarray, row: float
 ) -> None:
     ours = mask == _COMBINED
     color = _BLUE if ours else _COLORS[number % len(_COLORS)]
     size = 6.5 if ours else 5.0
     axis.plot(
         place,
-        np.maximum(value, bottom),
+        np.where(value > 0.0, value, row),
         color=color,
         marker="o" if ours else _MARKERS[number % len(_MARKERS)],
         markersize=size,
@@ -117,15 +143,14 @@ def _draw_mask(
     if emptied.size:
         axis.plot(
             emptied,
-            np.full(emptied.size, bottom),
+            np.full(emptied.size, row),
             linestyle="none",
             marker="x",
-            markersize=max(4.0, size + 4.0 - number),  # so that several show in one place
-            markeredgewidth=1.8,
+            markersize=5.0,
+            markeredgewidth=1.6,
             color=color,
-            clip_on=False,
             zorder=6,
-            label=f"emptied by {mask}",
+            label=f"_emptied by {mask}",  # known by its row and color, not in the legend
         )
 
 

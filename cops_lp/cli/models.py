@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import pickle
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +44,17 @@ def build_model(text: str, seed: int, device: str) -> nn.Module:
     Raises
     ------
     ProblemError
-        There is no such module or function, or what it returns is no ``torch.nn.Module``.
+        There is no such module or function, it wants arguments, or what it returns is no
+        ``torch.nn.Module``.
     """
     name, colon, attribute = text.partition(":")
     if not (colon and name and attribute):
         raise ProblemError(f"--model {text!r}: wanted MODULE:FUNCTION, such as networks:resnet20")
+    if name.startswith(".") or "/" in name or "\\" in name:
+        raise ProblemError(
+            f"--model {text!r}: {name!r} is a path; wanted a module's name, such as networks for "
+            "networks.py in the current folder"
+        )
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
@@ -57,11 +65,12 @@ def build_model(text: str, seed: int, device: str) -> nn.Module:
             raise  # the module is there; what it imports is not
         raise ProblemError(
             f"--model {text!r}: there is no module {error.name!r} in {here} or among those "
-            "installed"
+            "installed" + ("; leave out .py" if name.endswith(".py") else "")
         ) from None
     build = getattr(module, attribute, None)
     if not callable(build):
         raise ProblemError(f"--model {text!r}: {name} has no function {attribute!r}")
+    _check_takes_nothing(text, build)
     torch.manual_seed(seed)
     model = build()
     if not isinstance(model, nn.Module):
@@ -73,6 +82,19 @@ def build_model(text: str, seed: int, device: str) -> nn.Module:
     except (RuntimeError, AssertionError) as error:  # which of the two depends on the build
         reason = str(error).splitlines()[0]
         raise ProblemError(f"--device {device!r}: {reason}") from None
+
+
+def _check_takes_nothing(text: str, build: Callable[..., Any]) -> None:
+    try:
+        signature = inspect.signature(build)
+    except (TypeError, ValueError):  # some of those written in C have none
+        return
+    try:
+        signature.bind()
+    except TypeError as error:
+        raise ProblemError(
+            f"--model {text!r}: it is called without arguments, but {error}"
+        ) from None
 
 
 def load_batches(

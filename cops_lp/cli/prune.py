@@ -6,6 +6,7 @@ import importlib.util
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,7 +19,7 @@ from .output import print_json, print_lines, print_table, solution_payload, work
 if TYPE_CHECKING:
     from torch import nn
 
-    from cops_lp.torch import IteratedPruning
+    from cops_lp.torch import IteratedPruning, Round
 
     from .densities import Densities
     from .scoring import Scorer
@@ -79,9 +80,12 @@ def run_prune(
     retain = parse_per_control("retain", list(request.retain))
     _check_scores(request, retain)
     _check_installed(output, plot)
+    from cops_lp.torch.iterating import check_amounts
+
     from .densities import densities
     from .models import build_model, load_batches
 
+    check_amounts(keep, retain, request.controls)
     batches = load_batches(
         request.data, samples=request.samples, batch=request.batch, seed=request.seed
     )
@@ -100,7 +104,7 @@ def run_prune(
         from cops_lp.torch import save_masks
 
         save_masks(output, last.masks, overwrite=force)
-    lines = _lines(request, table)
+    lines = _lines(request, table, last.rounds)
     if report is not None:
         from .densities import write_markdown
 
@@ -123,7 +127,8 @@ def run_prune(
         )
         return
     _print(lines, table)
-    print_lines([f"{name} written to {path}" for name, path in written.items() if path is not None])
+    told = [f"{name} written to {path}" for name, path in written.items() if path is not None]
+    print_lines(["", *told] if told else [])
 
 
 def _check_files(output: Path | None, report: Path | None, plot: Path | None, force: bool) -> None:
@@ -183,8 +188,8 @@ def _pruned(
     from cops_lp.torch import LayerCollapseWarning, prune_iteratively
 
     (_, target), *controls = scorers.items()
-    many = request.rounds > 1
-    with working(label), warnings.catch_warnings():
+    bar = request.rounds > 1 and _on_a_terminal()  # in place of the spinner
+    with nullcontext() if bar else working(label), warnings.catch_warnings():
         warnings.simplefilter("ignore", LayerCollapseWarning)  # the table says it
         return prune_iteratively(
             model,
@@ -196,11 +201,15 @@ def _pruned(
             regrow=request.regrow,
             retain=retain,
             threads=request.threads,
-            progress=many and sys.stderr.isatty(),
+            progress=bar and label,
         )
 
 
-def _lines(request: Request, table: Densities) -> list[str]:
+def _on_a_terminal() -> bool:
+    return sys.stderr.isatty()
+
+
+def _lines(request: Request, table: Densities, rounds: Sequence[Round]) -> list[str]:
     """Say what was done, in one line and some more."""
     kept, size = table.total
     how = f"{request.target}"
@@ -211,6 +220,15 @@ def _lines(request: Request, table: Densities) -> list[str]:
     if request.rounds > 1:
         back = ", pruned weights may come back" if request.regrow else ""
         lines.append(f"{request.rounds} rounds, {request.schedule} schedule{back}")
+        least = ", ".join(
+            f"{min(each.retained[name] for each in rounds):.2%} of {name}"
+            for name in request.controls
+        )
+        if least:
+            lines.append(
+                "Floors are held by each round's own scores, computed anew: of the most that was "
+                f"still there to keep, no round kept less than {least}"
+            )
     for name, emptied in table.emptied().items():
         if emptied:
             shown = ", ".join(emptied[:5]) + (

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cops_lp.errors import ProblemError
+from cops_lp.errors import CopsError, ProblemError
 from cops_lp.torch import scores
 
 __all__ = ["LINEAR_ONLY", "SCORES", "scorer_of"]
@@ -58,13 +58,28 @@ def scorer_of(option: str, name: str, batches: Batches, seed: int, where: Any) -
     dense: list[dict[str, torch.Tensor]] = []
 
     def score(model: nn.Module, masks: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        if masks:
-            return _compute(name, model, batches, seed, where, masks)
-        if not dense:
-            dense.append(_compute(name, model, batches, seed, where, None))
-        return dense[0]
+        if not masks and dense:
+            return dense[0]
+        try:
+            found = _compute(name, model, batches, seed, where, masks or None)
+        except CopsError:
+            raise
+        except Exception as error:  # the model's own, whose traceback should tell what it was fed
+            error.add_note(f"{name} ran the model on {_described(batches[0])}")
+            raise
+        if not masks:
+            dense.append(found)
+        return found
 
     return score
+
+
+def _described(batch: tuple[torch.Tensor, torch.Tensor]) -> str:
+    inputs, labels = batch
+    return (
+        f"inputs of shape {tuple(inputs.shape)} ({inputs.dtype}) and labels from "
+        f"{int(labels.min())} to {int(labels.max())}"
+    )
 
 
 def _compute(

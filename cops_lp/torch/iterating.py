@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -18,7 +19,7 @@ from .masking import cut, reported, solve_tensors
 from .report import Report
 from .schedule import Schedule, budgets, check_rounds
 
-__all__ = ["IteratedPruning", "Round", "Scorer", "prune_iteratively"]
+__all__ = ["IteratedPruning", "Round", "Scorer", "check_amounts", "prune_iteratively"]
 
 Scorer = Callable[[nn.Module, dict[str, torch.Tensor]], Tensors]
 """Takes (model, masks) and scores the model's parameters with the masks on."""
@@ -78,7 +79,7 @@ def prune_iteratively(
     retain: PerControl | None = None,
     integral: bool = False,
     threads: int | None = None,
-    progress: bool = False,
+    progress: bool | str = False,
 ) -> IteratedPruning:
     """Prune in rounds: score the masked model, solve for a smaller mask, and again.
 
@@ -113,8 +114,9 @@ def prune_iteratively(
         their scale.
     integral, threads
         As in :func:`masks`.
-    progress : bool
-        Show a progress bar on stderr; its last state stays, where that is no terminal too.
+    progress : bool or str
+        Show a progress bar on stderr, begun with this text if it is one; its last state stays,
+        where that is no terminal too.
 
     Returns
     -------
@@ -123,8 +125,9 @@ def prune_iteratively(
     Raises
     ------
     ProblemError, InfeasibleError, SolverError, MissingDependencyError
-        As :func:`masks`, with a note that names the round; or an argument is not as described,
-        `keep` is none at all, or a scorer's names, shapes or device change between rounds.
+        As :func:`masks`, with a note that names the round where there are several; or an argument
+        is not as described, `keep` is none at all, or a scorer's names, shapes or device change
+        between rounds. Whatever a scorer raises passes through, with the same note.
 
     Warns
     -----
@@ -152,7 +155,7 @@ def prune_iteratively(
     ...     return scores.synflow(model, (9,), masks=masks)
     >>> found = prune_iteratively(model, flow, keep=22, rounds=3)
     >>> [each.keep for each in found.rounds], found.report.total.kept
-    ([163, 60, 22], 22)
+    ([162, 60, 22], 22)
     """
     if not callable(target):
         raise ProblemError(
@@ -160,17 +163,21 @@ def prune_iteratively(
         )
     scorers = _checked(controls)
     count = check_rounds(rounds, schedule)
+    check_amounts(keep, retain, tuple(scorers))
     masks: dict[str, torch.Tensor] = {}
     done: list[Round] = []
     solution: Solution | None = None
     left: list[int] = []
     with _bar(progress, count) as advance:
         for number in range(1, count + 1):
+            text = f"round {number} of {count}"
             try:
+                if number > 1:  # before, how many weights there are is not known
+                    advance(f"{text}, {left[number - 1]:,} weights", 0)
                 wanted = _scored("target", target, model, masks)
                 if number == 1:
                     left = _budgets(wanted, keep, count, schedule)
-                advance(f"round {number} of {count}, {left[number - 1]:,} weights", 0)
+                    advance(f"{text}, {left[0]:,} weights", 0)
                 named = {
                     name: _scored(f"control {name!r}", scorer, model, masks)
                     for name, scorer in scorers.items()
@@ -187,7 +194,8 @@ def prune_iteratively(
                     threads=threads,
                 )
             except Exception as error:
-                error.add_note(f"in round {number} of {count} of the iterated pruning")
+                if count > 1:
+                    error.add_note(f"in {text} of the iterated pruning")
                 raise
             found = _scattered(cut(first, solution), candidates)
             done.append(_round(solution, found, masks if regrow else {}))
@@ -195,6 +203,27 @@ def prune_iteratively(
             advance(None, 1)
     assert solution is not None
     return IteratedPruning(masks, solution, reported(masks, warn=True, stacklevel=3), tuple(done))
+
+
+def check_amounts(keep: Keep, retain: PerControl | None, names: tuple[str, ...]) -> None:
+    """Check what of the amounts can be checked before there are scores, which take long.
+
+    Parameters
+    ----------
+    keep : int or float
+        A share is checked; a count only once it is known of how many.
+    retain : number, one per control, or None
+    names : tuple of str
+        The controls'.
+
+    Raises
+    ------
+    ProblemError
+        As :class:`cops_lp.Problem`.
+    """
+    one = np.zeros(1)
+    is_count = isinstance(keep, int | np.integer) and not isinstance(keep, bool)
+    Problem(one, dict.fromkeys(names, one), keep=1 if is_count else keep, retain=retain)
 
 
 def _checked(controls: Any) -> dict[str, Scorer]:
@@ -266,7 +295,7 @@ def _round(
 
 
 @contextmanager
-def _bar(shown: bool, rounds: int) -> Iterator[Callable[[str | None, int], None]]:
+def _bar(shown: bool | str, rounds: int) -> Iterator[Callable[[str | None, int], None]]:
     """Give a function that says what is done now, and how many rounds are over in addition."""
     if not shown:
         yield lambda _text, _rounds: None
@@ -274,7 +303,16 @@ def _bar(shown: bool, rounds: int) -> Iterator[Callable[[str | None, int], None]
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    before = f"{shown}: " if isinstance(shown, str) else ""
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(f"round 1 of {rounds}", total=rounds)
-        yield lambda text, more: bar.update(task, description=text, advance=more)
+        task = bar.add_task(f"{before}round 1 of {rounds}", total=rounds)
+
+        def advance(text: str | None, more: int) -> None:
+            bar.update(task, description=None if text is None else before + text, advance=more)
+
+        yield advance
