@@ -109,7 +109,7 @@ def balance(
         target_index=newton.target,
         best=best,
         share=newton.share,
-        share_bound=newton.bound,
+        share_bound=newton.bound if math.isfinite(newton.bound) else math.nan,
         weights=newton.weights,
         solves=newton.solves,
     )
@@ -132,25 +132,23 @@ class _Newton:
         self._keep = Problem(arrays[0], keep=keep).keep
         self._store = make_store((arrays[0], *arrays), threads)
         self.weights = np.full(len(arrays), np.nan)
-        self.bound, self._scale = math.nan, 1.0
+        self.bound = math.inf
+        self._scale = 1.0  # of rounding; 1 where no score is negative
         self.target = self.solves = 0
         self.share = -math.inf
 
     def run(self) -> Solution:
         """Return the first solution whose share is the bound, up to rounding."""
-        weights = np.full(len(self._best), 1.0 / len(self._best))
-        self.bound, size = self._cut(weights)
-        self.weights = weights
-        self._scale = max(1.0, size)  # of rounding; 1 where no score is negative
-        t, back = self.bound, _STEP * self._scale
+        self._cut(np.full(len(self._best), 1.0 / len(self._best)))
+        t, back = self.bound, _STEP
         for self.solves in range(1, _LIMIT + 1):
             # Of all scores the one of the largest weight: its multipliers are the smallest.
             self.target = int(self.weights.argmax())
             found, prices = self._solve(t)
             if found is not None and self.bound - self.share <= _STEP * self._scale:
                 break
-            if prices is not None and (cut := self._cut(prices)[0]) < self.bound:
-                self.bound, self.weights = cut, prices
+            if prices is not None:
+                self._cut(prices)
             if self.bound < t:
                 t = self.bound
                 continue
@@ -158,8 +156,8 @@ class _Newton:
             # where multipliers are huge: give way by as little as helps.
             if found is not None and self.bound - self.share <= _GAP * self._scale:
                 break
-            t, back = self.bound - back, 4.0 * back
-            if back > _GAP * self._scale:
+            t, back = self.bound - back * self._scale, 4.0 * back
+            if back > _GAP:
                 raise SolverError(
                     f"{Status.NUMERICAL_ERROR.value} (share bound {self.bound:.15g}, "
                     f"keep={self._keep}, {len(self._best)} scores)"
@@ -209,13 +207,15 @@ class _Newton:
         prices = prices * self._best + 0.0  # no negative zeros
         return (found if found.certificate is None else None), prices / prices.sum()
 
-    def _cut(self, weights: np.ndarray) -> tuple[float, float]:
-        """T_k(Σ w_j s_j / best_j), and the sum of the k terms' absolute values."""
+    def _cut(self, weights: np.ndarray) -> None:
+        """Take T_k(Σ w_j s_j / best_j) as the bound where it is less."""
         store = self._store.combined_store(weights / self._best)
         found = best_sum(store, self._keep, self._deadline)
         if found is None:
             raise SolverError(ARRAY_CHANGED)  # the scores were finite: they have a best
-        return found
+        bound, size = found
+        if bound < self.bound:
+            self.bound, self.weights, self._scale = bound, weights, max(1.0, size)
 
 
 def _named_scores(scores: Any) -> tuple[tuple[str, ...], list[Score]]:
