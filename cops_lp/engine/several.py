@@ -270,6 +270,7 @@ def _rounded(scores: np.ndarray, k: int, floors: np.ndarray, search: Search) -> 
     """The search's vertex in float64, with what rounding left of a gap."""
     n = scores.shape[1]
     lam = np.maximum(0.0, -search.prices[1:, 0])
+    rest = np.where(lam > 0.0, -search.prices[1:, 1], 0.0)
     x = (search.state == 1).astype(np.float64)
     weights = search.basis < n
     x[search.basis[weights]] = np.clip(search.values[weights, 0], 0.0, 1.0)
@@ -281,16 +282,17 @@ def _rounded(scores: np.ndarray, k: int, floors: np.ndarray, search: Search) -> 
     kept = x >= 1.0
     scale = float(np.abs(scores[0]) @ x)
 
-    lam, mu, complementarity = _settled(scores, lam, x, _GAP * scale)
+    given = lam, rest
+    lam, rest, mu, complementarity = _settled(scores, *given, x, _GAP * scale)
     # A weight that is fractional by rounding only, and off the threshold, is not fractional.
     r = scores[0, inside] + lam @ scores[1:, inside] - mu[0]
     terms = np.abs(scores[0, inside]) + lam @ np.abs(scores[1:, inside]) + abs(mu[0])
-    off = (np.abs(r) > 1e-13 * terms) & (np.minimum(x[inside], 1.0 - x[inside]) < 1e-15)
+    off = (np.abs(r) > 1e-13 * terms) & (np.minimum(x[inside], 1.0 - x[inside]) < 1e-13)
     if off.any():
         x[inside[off]] = np.round(x[inside[off]])
         inside = inside[~off]
         kept = x >= 1.0
-        lam, mu, complementarity = _settled(scores, lam, x, _GAP * scale)
+        lam, rest, mu, complementarity = _settled(scores, *given, x, _GAP * scale)
     wanted = [
         Fraction(k - int(kept.sum())),
         *(
@@ -309,7 +311,7 @@ def _rounded(scores: np.ndarray, k: int, floors: np.ndarray, search: Search) -> 
     return Vertex(
         True,
         lam,
-        np.zeros(len(lam)),
+        rest,
         mu,
         kept,
         inside,
@@ -321,16 +323,21 @@ def _rounded(scores: np.ndarray, k: int, floors: np.ndarray, search: Search) -> 
 
 
 def _settled(
-    scores: np.ndarray, lam: np.ndarray, x: np.ndarray, enough: float
-) -> tuple[np.ndarray, tuple[float, float], float]:
-    """λ among the floats near by, and μ, with the least Σ max(0, r) − x r.
+    scores: np.ndarray, lam: np.ndarray, rest: np.ndarray, x: np.ndarray, enough: float
+) -> tuple[np.ndarray, np.ndarray, tuple[float, float], float]:
+    """λ in one part, or else in two, and μ, with the least Σ max(0, r) − x r, and this.
 
     Rounded, λ leaves basic weights off the threshold; where λ|A| is far above |c| and several
-    multipliers cancel, the nearest floats need not be the best.
+    multipliers cancel, the nearest floats need not be the best, nor any floats good.
     """
+    none = np.zeros(len(lam))
     mu, gap = _best_threshold(scores, lam, x)
     if gap <= enough:
-        return lam, mu, gap
+        return lam, none, mu, gap
+    both = np.concatenate((scores, scores[1:]))
+    mu_both, gap_both = _best_threshold(both, np.concatenate((lam, rest)), x)
+    if gap_both <= enough:
+        return lam, rest, mu_both, gap_both
     # Only what is near the threshold can change: look there, then at all once more.
     r = np.abs(scores[0] + lam @ scores[1:] - mu[0])
     terms = np.abs(scores[0]) + lam @ np.abs(scores[1:]) + abs(mu[0])
@@ -350,9 +357,11 @@ def _settled(
         if best == before or best <= enough:
             break
     mu_trial, gap_trial = _best_threshold(scores, trial, x)
+    if gap_both < min(gap, gap_trial):
+        return lam, rest, mu_both, gap_both
     if gap_trial < gap:
-        return trial, mu_trial, gap_trial
-    return lam, mu, gap
+        return trial, none, mu_trial, gap_trial
+    return lam, none, mu, gap
 
 
 def _best_threshold(

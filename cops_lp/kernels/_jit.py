@@ -6,7 +6,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from numba import njit
+import numpy as np
+from numba import config, njit
 
 __all__ = ["compiled"]
 
@@ -17,6 +18,9 @@ def compiled(function: Callable[..., Any] | None = None, *, fastmath: tuple[str,
     Where neither the package's folder nor the user's cache can be written, Numba refuses to
     cache: then the kernel is compiled anew in each process. So it is where a file of the cache
     is damaged or the disk is full.
+
+    With NUMBA_DISABLE_JIT they are Python functions, in which integers wrap and floating point
+    overflows as silently as compiled.
 
     Functions whose name begins with an underscore are for other kernels only: they have no
     entry from Python, which takes as long to compile as a small function. Called from Python
@@ -37,6 +41,8 @@ def compiled(function: Callable[..., Any] | None = None, *, fastmath: tuple[str,
             "no_cfunc_wrapper": True,
             "no_cpython_wrapper": function.__name__.startswith("_"),
         }
+        if config.DISABLE_JIT:  # type: ignore[attr-defined]
+            return np.errstate(all="ignore")(function)
         try:
             return _forgiving(njit(cache=True, **options)(function))
         except RuntimeError:  # "cannot cache function …: no locator available"
@@ -47,9 +53,7 @@ def compiled(function: Callable[..., Any] | None = None, *, fastmath: tuple[str,
 
 def _forgiving(kernel: Any) -> Any:
     """Let a cache that cannot be read or written cost time only: Numba raises its errors."""
-    cache = getattr(kernel, "_cache", None)
-    if cache is None:  # NUMBA_DISABLE_JIT: a plain function
-        return kernel
+    cache = kernel._cache
     load, save = cache.load_overload, cache.save_overload
 
     def load_overload(*args: Any) -> Any:

@@ -85,15 +85,15 @@ def list_subsets(cost, after, entries, limit, costs, sums, parent, last):
 @compiled
 def _mixed(count, x):
     """Hash of a count and a cell of the first axis."""
-    h = np.uint64(count) * np.uint64(0xFF51AFD7ED558CCD)
-    h ^= np.uint64(x) * np.uint64(0x9E3779B97F4A7C15)
+    h = np.uint64(np.int64(count)) * np.uint64(0xFF51AFD7ED558CCD)
+    h ^= np.uint64(np.int64(x)) * np.uint64(0x9E3779B97F4A7C15)
     return (h ^ (h >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
 
 
 @compiled
 def _slot(h, y, slots):
     """Place of a cell in a table of `slots`, a power of two up to 2^31; cells may share one."""
-    h ^= np.uint64(y) * np.uint64(0xC2B2AE3D27D4EB4F)
+    h ^= np.uint64(np.int64(y)) * np.uint64(0xC2B2AE3D27D4EB4F)
     h = (h ^ (h >> np.uint64(31))) * np.uint64(0x94D049BB133111EB)
     return np.int64((h >> np.uint64(32)) & np.uint64(slots - 1))
 
