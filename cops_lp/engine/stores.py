@@ -17,15 +17,19 @@ from .region import MARGIN, Ellipsoid, Region
 from .threads import Beside, map_parts
 
 __all__ = [
+    "PARTS",
     "ArrayStore",
     "Mask",
     "Prepared",
     "Screened",
     "Store",
     "check_magnitudes",
-    "correctly_rounded",
+    "exact_parts",
     "make_store",
 ]
+
+PARTS = 4
+"""Of a sum over many weights: two would do here, but not where such sums are added up."""
 
 _PAD = 272  # keeps rows from starting at the same place of a page, where they share cache sets
 _MOST = 8  # blocks handed to a thread at once: fewer, and threads wait for one another
@@ -42,21 +46,26 @@ flat indices and by ``[:]``, reads as one through ``__array__`` and lies where t
 class Screened:
     """What one screening pass found.
 
-    `kept` counts the weights kept; `sums`, shape (1 + K, 2), are their scores' sums as
-    double-doubles, `magnitudes`, shape (1 + K,), those of the absolute scores; `index`
+    `kept` counts the weights kept; `parts_of_sums`, shape (1 + K, PARTS), are their scores' sums
+    to so many parts, `magnitudes`, shape (1 + K,), the sums of the absolute scores; `index`
     (ascending) and `scores` (1 + K, n), float32 or float64, are the open weights, but for
     those of `masses`. Of these `parts` says how many each part of the store has, parts of
     consecutive weights, from `starts[i]` on.
     """
 
     kept: int
-    sums: np.ndarray
+    parts_of_sums: np.ndarray
     magnitudes: np.ndarray
     index: np.ndarray
     scores: np.ndarray
     masses: Masses
     parts: np.ndarray
     starts: np.ndarray
+
+    @property
+    def sums(self) -> np.ndarray:
+        """The sums as double-doubles, correctly rounded; shape (1 + K, 2)."""
+        return self.parts_of_sums[:, :2]
 
     @property
     def open_count(self) -> int:
@@ -216,8 +225,8 @@ class ArrayStore:
             n = m
         return Screened(
             kept=kept,
-            sums=np.array(
-                [correctly_rounded(sums[:, :3, j].ravel()) for j in range(1 + self.controls)]
+            parts_of_sums=np.array(
+                [exact_parts(sums[:, :3, j].ravel()) for j in range(1 + self.controls)]
             ),
             magnitudes=magnitudes,
             index=index,
@@ -413,14 +422,19 @@ def _copy(flat: Any, start: int, out: np.ndarray) -> None:
         out[:] = flat[start : start + len(out)]
 
 
-def correctly_rounded(parts: np.ndarray) -> tuple[float, float]:
-    """Sum of finite numbers, shape (n,), as a double-double: their order cannot matter.
+def exact_parts(terms: np.ndarray) -> list[float]:
+    """Sum of finite numbers, shape (n,), in PARTS parts: their order cannot matter.
 
-    OverflowError where it is beyond float64.
+    The first two are the sum's nearest double-double; together they tell it from any number
+    within 2^-200 of it, so that sums of several such sums are correctly rounded too.
+    OverflowError where the sum is beyond float64.
     """
-    terms = parts.tolist()
-    total = math.fsum(terms)
-    return total, math.fsum([*terms, -total])
+    left = terms.tolist()
+    parts: list[float] = []
+    for _ in range(PARTS):
+        parts.append(math.fsum(left))
+        left.append(-parts[-1])
+    return parts
 
 
 def check_magnitudes(magnitudes: np.ndarray) -> np.ndarray:

@@ -12,11 +12,12 @@ import torch
 from cops_lp.engine.masses import Masses
 from cops_lp.engine.region import Region
 from cops_lp.engine.stores import (
+    PARTS,
     ArrayStore,
     Prepared,
     Screened,
     check_magnitudes,
-    correctly_rounded,
+    exact_parts,
 )
 from cops_lp.kernels.screening import MASS
 from cops_lp.pieces import fits_single
@@ -198,9 +199,9 @@ class TorchStore:
         parts = counts.cpu().numpy()
         return Screened(
             kept=kept + len(near.kept),
-            sums=np.array(
+            parts_of_sums=np.array(
                 [
-                    correctly_rounded(np.array([*sure, *own]))
+                    exact_parts(np.array([*sure, *own]))
                     for (sure, _), own in zip(totals, near.sums, strict=True)
                 ]
             ),
@@ -281,8 +282,8 @@ def _decided(scores: np.ndarray, region: Region, threads: int) -> _Decided:
     n = scores.shape[1]
     if n == 0:
         nothing = np.empty(0, np.int64)
-        return _Decided(nothing, nothing, np.zeros((len(scores), 2)), np.zeros(len(scores)))
+        return _Decided(nothing, nothing, np.zeros((len(scores), PARTS)), np.zeros(len(scores)))
     store = ArrayStore(tuple(scores), threads)
     mask = store.new_mask()
     screened = store.screen(region, mask)
-    return _Decided(np.flatnonzero(mask), screened.index, screened.sums, screened.magnitudes)
+    return _Decided(np.flatnonzero(mask), screened.index, screened.parts_of_sums, screened.magnitudes)
