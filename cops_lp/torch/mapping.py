@@ -95,7 +95,7 @@ def check_tensors(label: str, tensors: Any, *, part: bool = False) -> Tensors:
         if hasattr(tensor, "device_mesh"):
             raise ProblemError(
                 f"{what} is a DTensor, of which this process has a part; wanted whole tensors "
-                "(full_tensor())"
+                "(full_tensor()), or masks_sharded"
             )
         if tensor.layout != torch.strided:
             raise ProblemError(f"{what} has layout {tensor.layout}; wanted a dense tensor")
