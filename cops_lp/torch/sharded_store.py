@@ -112,13 +112,14 @@ class ShardedMask:
     ----------
     own : ndarray of bool, or TensorMask
         This rank's part.
+    ranks : Collectives
     """
 
     dtype = np.dtype(np.bool_)
     ndim = 1
 
     def __init__(self, own: np.ndarray | TensorMask, layout: Layout, ranks: Collectives) -> None:
-        self.own, self._layout, self._ranks = own, layout, ranks
+        self.own, self.layout, self.ranks = own, layout, ranks
         self.size = layout.size
         self.shape = (self.size,)
 
@@ -136,8 +137,8 @@ class ShardedMask:
 
     def any(self) -> bool:
         """Whether it keeps any weight."""
-        own = self._ranks.each("any", lambda: np.array([self.states.any().item()], np.uint8))
-        return bool(self._ranks.gather(own).any())
+        own = self.ranks.each("any", lambda: np.array([self.states.any().item()], np.uint8))
+        return bool(self.ranks.gather(own).any())
 
     def __len__(self) -> int:
         return self.size
@@ -153,22 +154,22 @@ class ShardedMask:
 
         def work() -> np.ndarray:
             out = np.zeros(len(key), np.uint8)
-            places, own = self._layout.among_own(key[order])
+            places, own = self.layout.among_own(key[order])
             out[order[places]] = self.own[own]
             return out
 
-        return self._ranks.fill(self._ranks.each("mask at", work, key)).view(np.bool_)
+        return self.ranks.fill(self.ranks.each("mask at", work, key)).view(np.bool_)
 
     def __setitem__(self, key: slice | np.ndarray, value: np.ndarray | np.bool_) -> None:
         if isinstance(key, slice):
             start, stop, _ = key.indices(self.size)
             whole = np.broadcast_to(value, stop - start)
-            for there, here in self._layout.ranges(start, stop):
+            for there, here in self.layout.ranges(start, stop):
                 self.own[here] = whole[there]
             return
         key = np.asarray(key)
         order = np.argsort(key, kind="stable")
-        places, own = self._layout.among_own(key[order])
+        places, own = self.layout.among_own(key[order])
         self.own[own] = np.broadcast_to(value, len(key))[order[places]]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -179,11 +180,11 @@ class ShardedMask:
     def _range(self, start: int, stop: int) -> np.ndarray:
         def work() -> np.ndarray:
             out = np.zeros(stop - start, np.uint8)
-            for there, here in self._layout.ranges(start, stop):
+            for there, here in self.layout.ranges(start, stop):
                 out[there] = self.own[here]
             return out
 
-        return self._ranks.fill(self._ranks.each("mask", work, start, stop)).view(np.bool_)
+        return self.ranks.fill(self.ranks.each("mask", work, start, stop)).view(np.bool_)
 
 
 class ShardedStore:
