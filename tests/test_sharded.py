@@ -82,7 +82,7 @@ def test_in_a_group(group, name):
 
 
 def test_without_a_group():
-    with pytest.raises(cops_lp.ProblemError, match="torch.distributed is not initialized"):
+    with pytest.raises(cops_lp.ProblemError, match=r"torch\.distributed is not initialized"):
         ct.solve_sharded(torch.rand(5), keep=1)
     with pytest.raises(cops_lp.ProblemError, match="holds no DTensor"):
         ct.masks_sharded({"a": torch.rand(5)}, keep=1)

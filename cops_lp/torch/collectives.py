@@ -11,6 +11,7 @@ import hashlib
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -110,9 +111,10 @@ class Collectives:
         own = np.ascontiguousarray(values)
         flat = torch.from_numpy(own.reshape(-1).view(np.uint8).copy())
         step = max(_MOST // self.size, 1)
-        parts = [self._gathered(part) for part in flat.split(step)] if len(flat) else []
-        if not parts:
+        starts = range(0, len(flat), step)
+        if not starts:
             return np.empty((self.size, *own.shape), own.dtype)
+        parts = [self._gathered(flat[start : start + step]) for start in starts]
         stacked = np.concatenate(parts, axis=1)
         return stacked.view(own.dtype).reshape(self.size, *own.shape)
 
@@ -126,19 +128,19 @@ class Collectives:
         padded = np.zeros(-(-len(raw) // 8) * 8, np.uint8)  # whole words
         padded[: len(raw)] = raw
         words = torch.from_numpy(padded.view(np.int64))
-        for part in words.split(_MOST // 8):
+        for start in range(0, len(words), _MOST // 8):
+            part = words[start : start + _MOST // 8]
             there = part.to(self._device)
             self._count(8 * len(part))
-            self._run(lambda there=there: dist.all_reduce(there, group=self._group))
-            if there is not part:
-                part.copy_(there)
+            self._run(partial(dist.all_reduce, there, group=self._group))
+            part.copy_(there)
         return padded[: len(raw)].view(own.dtype).reshape(own.shape)
 
     def _gathered(self, part: torch.Tensor) -> np.ndarray:
         there = part.to(self._device)
         rows = [torch.empty_like(there) for _ in range(self.size)]
         self._count(self.size * len(part))
-        self._run(lambda: dist.all_gather(rows, there, group=self._group))
+        self._run(partial(dist.all_gather, rows, there, group=self._group))
         found: np.ndarray = torch.stack(rows).cpu().numpy()
         return found
 

@@ -243,6 +243,7 @@ def name_scores(noun: str, scores: Any) -> dict[str, Any]:
 
 
 def labeled(noun: str, named: dict[str, Tensors]) -> dict[str, Tensors]:
+    """Call scores in messages what they are and by their name."""
     return {f"{noun} {name!r}": tensors for name, tensors in named.items()}
 
 

@@ -13,7 +13,11 @@ from cops_lp.errors import ProblemError
 try:
     from torch.distributed.tensor import DTensor, Replicate, Shard
 except ImportError:  # torch 2.4
-    from torch.distributed._tensor import DTensor, Replicate, Shard
+    from torch.distributed._tensor import (  # type: ignore[attr-defined]
+        DTensor,
+        Replicate,
+        Shard,
+    )
 
 __all__ = ["Sharding", "is_sharded", "local_part", "placed_as", "sharding_of"]
 
@@ -84,8 +88,11 @@ def is_sharded(label: str, tensor: Any, sharding: Sharding) -> bool:
 
 
 def local_part(tensor: Any) -> Any:
-    """This rank's part of a DTensor; what is none as it is."""
-    return tensor.detach().to_local() if isinstance(tensor, DTensor) else tensor
+    """A DTensor's part on this rank; what is none as it is."""
+    if not isinstance(tensor, DTensor):
+        return tensor
+    part: Any = tensor.detach()
+    return part.to_local()
 
 
 def placed_as(tensor: Any, own: torch.Tensor) -> torch.Tensor:

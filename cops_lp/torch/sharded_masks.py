@@ -105,8 +105,8 @@ def masks_sharded(
         for label, tensors in labels.items():
             own[label] = {name: local_part(tensor) for name, tensor in _items(label, tensors)}
             check_tensors(label, own[label], part=True)
-        check_alike(own)
         split = _split(labels, sharding)
+        check_alike(own)
         _check_replicas(own, [name for name in target if not split[name]], [ranks])
         _check_replicas(own, list(target), replicas)
         layout = _layout(ranks, target, own["target"], split)
@@ -166,6 +166,8 @@ def _split(labels: Mapping[str, Tensors], sharding: Any) -> dict[str, bool]:
     found: dict[str, bool] = {}
     for label, tensors in labels.items():
         for name, tensor in tensors.items():
+            if name not in target:
+                continue  # which the caller finds
             split = is_sharded(f"{label}: {name!r}", tensor, sharding)
             if split != found.setdefault(name, split):
                 words = {True: "sharded", False: "whole on every rank"}
@@ -207,9 +209,7 @@ def _bits(tensor: torch.Tensor) -> int:
     return int(flat.sum(dtype=torch.int64))
 
 
-def _layout(
-    ranks: Collectives, target: Tensors, own: Tensors, split: Mapping[str, bool]
-) -> Layout:
+def _layout(ranks: Collectives, target: Tensors, own: Tensors, split: Mapping[str, bool]) -> Layout:
     """Every tensor as a piece of each rank, whole ones as rank 0's."""
     sizes = np.array([own[name].numel() for name in target])
     counts = ranks.gather(ranks.each("sizes", lambda: sizes))

@@ -125,7 +125,7 @@ class ShardedMask:
 
     @property
     def states(self) -> torch.Tensor:
-        """This rank's part as uint8, the same memory."""
+        """The own part as uint8, the same memory."""
         own = self.own
         return own.states if isinstance(own, TensorMask) else torch.from_numpy(own.view(np.uint8))
 
@@ -283,10 +283,7 @@ class ShardedStore:
         return Screened(
             kept=int(real[:, -1].sum()),
             parts_of_sums=np.array(
-                [
-                    exact_parts(real[:, PARTS * j : PARTS * (1 + j)].ravel())
-                    for j in range(rows)
-                ]
+                [exact_parts(real[:, PARTS * j : PARTS * (1 + j)].ravel()) for j in range(rows)]
             ),
             magnitudes=np.array([math.fsum(size) for size in real[:, sums:-1].T.tolist()]),
             index=self._ranks.fill(index),

@@ -23,7 +23,7 @@ from cops_lp.solver import solve_problem
 from .collectives import Collectives
 from .layout import Layout
 from .mapping import Tensors, as_pieces, check_alike, check_tensors
-from .masking import cut_flat, labeled, name_scores, named_scores, reported
+from .masking import cut_flat, labeled, named_scores, reported
 from .report import Report
 from .sharded_store import ShardedMask, ShardedScore
 
@@ -41,7 +41,7 @@ _ALONE = "shard"  # what a single tensor is called
 
 
 class ShardedPruning(NamedTuple):
-    """This rank's masks, and what proves the whole.
+    """What a rank keeps, and what proves the whole.
 
     Attributes
     ----------
@@ -136,7 +136,7 @@ def solve_sharded(
     ranks = collectives(process_group)
     alone = isinstance(target, torch.Tensor)
     with ranks.together():
-        if alone:
+        if isinstance(target, torch.Tensor):
             target, controls = {_ALONE: target}, _named_alone(controls)
         target = check_tensors("target", target, part=True)
         named = named_scores("control", controls, part=True)
@@ -211,7 +211,7 @@ def solve_shards(
     def widths() -> np.ndarray:
         return np.array([not fits_single(as_pieces(score).dtype) for score in scores], np.int64)
 
-    wide = ranks.gather(ranks.each("dtypes", widths)).any(axis=0)
+    wide = ranks.gather(ranks.each("dtypes", widths)).max(axis=0)
 
     def sharded(j: int) -> ShardedScore:
         own = as_pieces(scores[j], np.dtype(np.float64) if wide[j] else None)
@@ -231,7 +231,7 @@ def solve_shards(
 
 
 def own_mask(solution: Solution) -> torch.Tensor:
-    """This rank's part of the mask, flat; the same memory."""
+    """The own part of the mask, flat; the same memory."""
     mask: Any = solution.mask
     assert isinstance(mask, ShardedMask)
     return mask.states.view(torch.bool)

@@ -286,4 +286,6 @@ def _decided(scores: np.ndarray, region: Region, threads: int) -> _Decided:
     store = ArrayStore(tuple(scores), threads)
     mask = store.new_mask()
     screened = store.screen(region, mask)
-    return _Decided(np.flatnonzero(mask), screened.index, screened.parts_of_sums, screened.magnitudes)
+    return _Decided(
+        np.flatnonzero(mask), screened.index, screened.parts_of_sums, screened.magnitudes
+    )
