@@ -14,6 +14,7 @@ from ..pieces import ArrayPieces, Pieces, Score, address_of, fits_single
 from .failures import NotFiniteError
 from .masses import Masses
 from .region import MARGIN, Ellipsoid, Region
+from .screened import Screened, ScreenedArrays
 from .threads import Beside, map_parts
 
 __all__ = [
@@ -21,11 +22,11 @@ __all__ = [
     "ArrayStore",
     "Mask",
     "Prepared",
-    "Screened",
     "Store",
     "check_magnitudes",
     "exact_parts",
     "make_store",
+    "store_of_open",
 ]
 
 PARTS = 4
@@ -40,37 +41,6 @@ _SAFE = 1e25  # entries within this of 1 can be multiplied in single precision
 Mask: TypeAlias = Any
 """What a store's `new_mask` gives: a bool array of shape (d,), or what is indexed like one by
 flat indices and by ``[:]``, reads as one through ``__array__`` and lies where the scores do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Screened:
-    """What one screening pass found.
-
-    `kept` counts the weights kept; `parts_of_sums`, shape (1 + K, PARTS), are their scores' sums
-    to so many parts, `magnitudes`, shape (1 + K,), the sums of the absolute scores; `index`
-    (ascending) and `scores` (1 + K, n), float32 or float64, are the open weights, but for
-    those of `masses`. Of these `parts` says how many each part of the store has, parts of
-    consecutive weights, from `starts[i]` on.
-    """
-
-    kept: int
-    parts_of_sums: np.ndarray
-    magnitudes: np.ndarray
-    index: np.ndarray
-    scores: np.ndarray
-    masses: Masses
-    parts: np.ndarray
-    starts: np.ndarray
-
-    @property
-    def sums(self) -> np.ndarray:
-        """The sums as double-doubles, correctly rounded; shape (1 + K, 2)."""
-        return self.parts_of_sums[:, :2]
-
-    @property
-    def open_count(self) -> int:
-        """How many weights are open, masses included."""
-        return len(self.index) + int(self.masses.counts.sum())
 
 
 class Store(Protocol):
@@ -113,8 +83,15 @@ class Store(Protocol):
         """
         ...
 
+    def open_store(self, screened: Any, copies: np.ndarray | None = None) -> Store:
+        """Store of the weights that the last :meth:`screen` left open, then of `copies`.
+
+        `copies`, shape (1 + K, m), are scores; m > 0.
+        """
+        ...
+
     def hand_out(
-        self, mask: Mask, screened: Screened, amounts: np.ndarray, around: int
+        self, mask: Mask, screened: Any, amounts: np.ndarray, around: int
     ) -> list[np.ndarray]:
         """Keep the first `amounts[j]` weights of each mass of the last :meth:`screen`.
 
@@ -184,7 +161,7 @@ class ArrayStore:
 
     def screen(
         self, region: Region, mask: Mask | None, masses: np.ndarray | None = None
-    ) -> Screened:
+    ) -> ScreenedArrays:
         """See :meth:`Store.screen`."""
         self.close()
         if masses is None:
@@ -223,7 +200,7 @@ class ArrayStore:
             np.add(chunk.index, np.int64(chunk.start), out=index[m:n])  # beyond int32
             scores[:, m:n] = chunk.scores
             n = m
-        return Screened(
+        return ScreenedArrays(
             kept=kept,
             parts_of_sums=np.array(
                 [exact_parts(sums[:, :3, j].ravel()) for j in range(1 + self.controls)]
@@ -236,8 +213,12 @@ class ArrayStore:
             starts=np.array(starts),
         )
 
+    def open_store(self, screened: ScreenedArrays, copies: np.ndarray | None = None) -> ArrayStore:
+        """See :meth:`Store.open_store`."""
+        return store_of_open(screened, copies)
+
     def hand_out(
-        self, mask: Mask, screened: Screened, amounts: np.ndarray, around: int
+        self, mask: Mask, screened: ScreenedArrays, amounts: np.ndarray, around: int
     ) -> list[np.ndarray]:
         """See :meth:`Store.hand_out`."""
         states = mask.view(np.uint8)
@@ -336,6 +317,14 @@ class ArrayStore:
             if address:
                 addresses.append(address + (begin - first) * dtype.itemsize)
         return end, addresses if len(addresses) == len(self._flat) else []
+
+
+def store_of_open(screened: ScreenedArrays, copies: np.ndarray | None) -> ArrayStore:
+    """Store of open weights in memory, and of copies."""
+    scores = screened.scores
+    if copies is not None:
+        scores = np.hstack((scores, copies.astype(scores.dtype)))
+    return ArrayStore(tuple(scores))
 
 
 class _Room:

@@ -7,184 +7,20 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from cops_lp.engine.masses import Masses
 from cops_lp.engine.region import Ellipsoid, Region
-from cops_lp.engine.stores import PARTS, Screened, Store, exact_parts, make_store
+from cops_lp.engine.screened import ScreenedArrays
+from cops_lp.engine.stores import PARTS, Store, exact_parts, make_store, store_of_open
 from cops_lp.kernels.screening import MASS
-from cops_lp.pieces import Faults, Pieces, Score, fits_single
+from cops_lp.pieces import Score, fits_single
 
 from .collectives import Collectives
 from .layout import Layout
-from .store import TensorMask
+from .sharded_mask import ShardedMask
+from .sharded_screened import ShardedScreened
 
-__all__ = ["ShardedMask", "ShardedScore", "ShardedStore"]
-
-
-class ShardedScore(Pieces):
-    """A score of which this rank has `own`; reading entries is for all ranks together.
-
-    Parameters
-    ----------
-    own : Pieces
-        This rank's entries; of the same dtype on all ranks.
-    layout : Layout
-    ranks : Collectives
-    shapes, labels
-        As of :class:`cops_lp.pieces.Pieces`, for messages: the pieces of the whole score.
-    """
-
-    def __init__(
-        self,
-        own: Pieces,
-        layout: Layout,
-        ranks: Collectives,
-        shapes: Sequence[tuple[int, ...]],
-        labels: Sequence[str],
-    ) -> None:
-        super().__init__(shapes, labels)
-        self.own, self.layout, self.ranks = own, layout, ranks
-        self._dtype = np.dtype(np.float32 if fits_single(own.dtype) else np.float64)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """float32 where that holds every entry exactly, else float64."""
-        return self._dtype
-
-    def read(self, start: int, stop: int) -> np.ndarray:
-        """See :meth:`Pieces.read`."""
-
-        def work() -> np.ndarray:
-            out = np.zeros(stop - start, self._dtype)
-            for there, here in self.layout.ranges(start, stop):
-                out[there] = self.own[here]
-            return out
-
-        return self.ranks.fill(self.ranks.each("read", work, start, stop))
-
-    def gather(self, index: np.ndarray) -> np.ndarray:
-        """See :meth:`Pieces.gather`."""
-        order = np.argsort(index, kind="stable")
-
-        def work() -> np.ndarray:
-            out = np.zeros(len(index), self._dtype)
-            places, own = self.layout.among_own(index[order])
-            out[order[places]] = self.own.gather(own)
-            return out
-
-        return self.ranks.fill(self.ranks.each("take", work, index))
-
-    def faults(self) -> Faults:
-        """See :meth:`Pieces.faults`."""
-
-        def work() -> np.ndarray:
-            nans, infinities, first = self.own.faults()
-            if first >= 0:
-                first = int(self.layout.among_all(np.array([first]))[0])
-            return np.array([nans, infinities, first])
-
-        found = self.ranks.gather(self.ranks.each("faults", work))
-        firsts = found[found[:, 2] >= 0, 2]
-        nans, infinities = found[:, :2].sum(axis=0).tolist()
-        return Faults(nans, infinities, int(firsts.min(initial=self.size)) if len(firsts) else -1)
-
-    def largest(self) -> float:
-        """See :meth:`Pieces.largest`."""
-        own = self.ranks.each("largest", lambda: np.array([self.own.largest()]))
-        return float(self.ranks.gather(own).max())
-
-    def own_store(self, scores: Sequence[Score], threads: int) -> ShardedStore:
-        """See :meth:`Pieces.own_store`."""
-        own: list[Score] = [score.own for score in scores if isinstance(score, ShardedScore)]
-        assert len(own) == len(scores)
-        store = make_store(own, threads) if self.own.size else None
-        single = all(fits_single(score.dtype) for score in own)
-        return ShardedStore(store, len(scores) - 1, single, self.layout, self.ranks)
-
-
-class ShardedMask:
-    """A mask of which each rank has a part, indexed as an array of all of it would be.
-
-    What is asked for comes to all ranks, which ask together. Writing is each rank's own.
-
-    Attributes
-    ----------
-    own : ndarray of bool, or TensorMask
-        This rank's part.
-    ranks : Collectives
-    """
-
-    dtype = np.dtype(np.bool_)
-    ndim = 1
-
-    def __init__(self, own: np.ndarray | TensorMask, layout: Layout, ranks: Collectives) -> None:
-        self.own, self.layout, self.ranks = own, layout, ranks
-        self.size = layout.size
-        self.shape = (self.size,)
-
-    @property
-    def states(self) -> torch.Tensor:
-        """The own part as uint8, the same memory."""
-        own = self.own
-        return own.states if isinstance(own, TensorMask) else torch.from_numpy(own.view(np.uint8))
-
-    def reshape(self, *shape: Any) -> ShardedMask:
-        """Return the mask itself: flat is its only shape."""
-        if shape in (self.shape, (self.shape,), (-1,)):
-            return self
-        raise ValueError(f"a sharded mask is flat; wanted shape {self.shape}, not {shape}")
-
-    def any(self) -> bool:
-        """Whether it keeps any weight."""
-        own = self.ranks.each("any", lambda: np.array([self.states.any().item()], np.uint8))
-        return bool(self.ranks.gather(own).any())
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __getitem__(self, key: slice | np.ndarray) -> np.ndarray:
-        if isinstance(key, slice):
-            start, stop, step = key.indices(self.size)
-            if step != 1:
-                raise IndexError(f"a range with step {step}; wanted 1")
-            return self._range(start, max(start, stop))
-        key = np.asarray(key)
-        order = np.argsort(key, kind="stable")
-
-        def work() -> np.ndarray:
-            out = np.zeros(len(key), np.uint8)
-            places, own = self.layout.among_own(key[order])
-            out[order[places]] = self.own[own]
-            return out
-
-        return self.ranks.fill(self.ranks.each("mask at", work, key)).view(np.bool_)
-
-    def __setitem__(self, key: slice | np.ndarray, value: np.ndarray | np.bool_) -> None:
-        if isinstance(key, slice):
-            start, stop, _ = key.indices(self.size)
-            whole = np.broadcast_to(value, stop - start)
-            for there, here in self.layout.ranges(start, stop):
-                self.own[here] = whole[there]
-            return
-        key = np.asarray(key)
-        order = np.argsort(key, kind="stable")
-        places, own = self.layout.among_own(key[order])
-        self.own[own] = np.broadcast_to(value, len(key))[order[places]]
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        if copy is False:
-            raise ValueError("the mask is on several ranks: an array of it is a copy")
-        return np.array(self[:], dtype=dtype)
-
-    def _range(self, start: int, stop: int) -> np.ndarray:
-        def work() -> np.ndarray:
-            out = np.zeros(stop - start, np.uint8)
-            for there, here in self.layout.ranges(start, stop):
-                out[there] = self.own[here]
-            return out
-
-        return self.ranks.fill(self.ranks.each("mask", work, start, stop)).view(np.bool_)
+__all__ = ["ShardedStore", "make_sharded_store"]
 
 
 class ShardedStore:
@@ -254,47 +90,53 @@ class ShardedStore:
 
     def screen(
         self, region: Region, mask: ShardedMask | None, masses: np.ndarray | None = None
-    ) -> Screened:
+    ) -> ShardedScreened:
         """See :meth:`cops_lp.engine.stores.Store.screen`."""
         rows = 1 + self.controls
 
-        def work() -> tuple[Screened, np.ndarray]:
-            found = _nothing(rows, masses, self._dtype)
+        def work() -> tuple[ScreenedArrays, np.ndarray]:
+            found: Any = _nothing(rows, masses, self._dtype)
             if self._own is not None:
                 found = self._own.screen(region, None if mask is None else mask.own, masses)
-            said = np.concatenate(
-                (found.parts_of_sums.ravel(), found.magnitudes, [float(found.kept)])
-            )
-            counts = np.concatenate((found.masses.counts, self._layout.per_piece(found.index)))
-            return found, np.concatenate((said.view(np.int64), counts))
+            numbers = (found.parts_of_sums.ravel(), found.magnitudes, found.largest())
+            counts = (found.masses.counts, self._layout.per_piece(found.index))
+            real = np.concatenate(numbers, dtype=np.float64).view(np.int64)
+            return found, np.concatenate(([found.kept], real, *counts))
 
         own, said = self._ranks.each("screen", work, *_numbers(region), masses)
-        all_said = self._ranks.gather(said)
-        sums = rows * PARTS
-        real = np.ascontiguousarray(all_said[:, : sums + rows + 1]).view(np.float64)
-        m = len(own.masses.counts)
-        counts = all_said[:, sums + rows + 1 :]
-        opened = self._layout.part(counts[:, m:])
-        places = opened.among_all(np.arange(opened.own_size))
-        index = np.zeros(opened.size, np.int64)
-        index[places] = self._layout.among_all(own.index)
-        scores = np.zeros((rows, opened.size), self._dtype)
-        scores[:, places] = own.scores
-        return Screened(
-            kept=int(real[:, -1].sum()),
-            parts_of_sums=np.array(
-                [exact_parts(real[:, PARTS * j : PARTS * (1 + j)].ravel()) for j in range(rows)]
-            ),
-            magnitudes=np.array([math.fsum(size) for size in real[:, sums:-1].T.tolist()]),
-            index=self._ranks.fill(index),
-            scores=self._ranks.fill(scores),
-            masses=Masses(own.masses.scores, counts[:, :m].sum(axis=0)),
-            parts=own.parts,
-            starts=own.starts,
+        kept, real, equal, opened = np.split(
+            self._ranks.gather(said),
+            np.cumsum([1, rows * (PARTS + 2), len(own.masses.counts)]),
+            axis=1,
+        )
+        real = np.ascontiguousarray(real).view(np.float64)
+        parts, sizes, largest = np.split(real, [rows * PARTS, rows * (PARTS + 1)], axis=1)
+        sums = [exact_parts(parts[:, PARTS * j : PARTS * (1 + j)].ravel()) for j in range(rows)]
+        return ShardedScreened(
+            kept=int(kept.sum()),
+            sums=np.array(sums)[:, :2],
+            magnitudes=np.array([math.fsum(row) for row in sizes.T.tolist()]),
+            masses=Masses(own.masses.scores, equal.sum(axis=0)),
+            sizes=largest.max(axis=0),
+            own=own,
+            counts=opened,
+            layout=self._layout,
+            opened=self._layout.part(opened),
+            ranks=self._ranks,
         )
 
+    def open_store(
+        self, screened: ShardedScreened, copies: np.ndarray | None = None
+    ) -> ShardedStore:
+        """See :meth:`cops_lp.engine.stores.Store.open_store`; the copies are rank 0's."""
+        last = 0 if copies is None else copies.shape[1]
+        layout = self._layout.part(screened.counts, last)
+        own = copies if layout.rank == 0 else None
+        store = store_of_open(screened.own, own) if layout.own_size else None
+        return ShardedStore(store, self.controls, self._dtype == np.float32, layout, self._ranks)
+
     def hand_out(
-        self, mask: ShardedMask, screened: Screened, amounts: np.ndarray, around: int
+        self, mask: ShardedMask, screened: ShardedScreened, amounts: np.ndarray, around: int
     ) -> list[np.ndarray]:
         """See :meth:`cops_lp.engine.stores.Store.hand_out`."""
         m = len(amounts)
@@ -320,7 +162,7 @@ class ShardedStore:
         def work() -> np.ndarray:
             near = np.full((m, 2, around), -1, np.int64)
             if self._own is not None:
-                own = self._own.hand_out(mask.own, screened, takes, around)
+                own = self._own.hand_out(mask.own, screened.own, takes, around)
                 for j, places in enumerate(own):
                     few = min(int(takes[j]), around)
                     index = layout.among_all(places)
@@ -336,11 +178,20 @@ class ShardedStore:
         return found
 
 
-def _nothing(rows: int, masses: np.ndarray | None, dtype: np.dtype[Any]) -> Screened:
+def make_sharded_store(
+    own: Sequence[Score], threads: int, layout: Layout, ranks: Collectives
+) -> ShardedStore:
+    """Store of all ranks' scores; `own` are this rank's target and controls."""
+    store = make_store(own, threads) if own[0].size else None
+    single = all(fits_single(score.dtype) for score in own)
+    return ShardedStore(store, len(own) - 1, single, layout, ranks)
+
+
+def _nothing(rows: int, masses: np.ndarray | None, dtype: np.dtype[Any]) -> ScreenedArrays:
     """What a pass over no weights finds."""
     equal = np.empty((rows, 0)) if masses is None else masses
     none = np.empty(0, np.int64)
-    return Screened(
+    return ScreenedArrays(
         kept=0,
         parts_of_sums=np.zeros((rows, PARTS)),
         magnitudes=np.zeros(rows),

@@ -25,7 +25,8 @@ from .layout import Layout
 from .mapping import Tensors, as_pieces, check_alike, check_tensors
 from .masking import cut_flat, labeled, named_scores, reported
 from .report import Report
-from .sharded_store import ShardedMask, ShardedScore
+from .sharded_mask import ShardedMask
+from .sharded_score import ShardedScore
 
 __all__ = [
     "ShardedPruning",

@@ -11,13 +11,14 @@ import torch
 
 from cops_lp.engine.masses import Masses
 from cops_lp.engine.region import Region
+from cops_lp.engine.screened import ScreenedArrays
 from cops_lp.engine.stores import (
     PARTS,
     ArrayStore,
     Prepared,
-    Screened,
     check_magnitudes,
     exact_parts,
+    store_of_open,
 )
 from cops_lp.kernels.screening import MASS
 from cops_lp.pieces import fits_single
@@ -153,7 +154,7 @@ class TorchStore:
 
     def screen(
         self, region: Region, mask: TensorMask | None, masses: np.ndarray | None = None
-    ) -> Screened:
+    ) -> ScreenedArrays:
         """See :meth:`cops_lp.engine.stores.Store.screen`."""
         if masses is None:
             masses = np.empty((1 + self.controls, 0))
@@ -197,7 +198,7 @@ class TorchStore:
             magnitudes = np.array([size for _, size in totals]) + near.magnitudes
         check_magnitudes(magnitudes)
         parts = counts.cpu().numpy()
-        return Screened(
+        return ScreenedArrays(
             kept=kept + len(near.kept),
             parts_of_sums=np.array(
                 [
@@ -213,8 +214,12 @@ class TorchStore:
             starts=np.array([start for start, _ in blocks]),
         )
 
+    def open_store(self, screened: ScreenedArrays, copies: np.ndarray | None = None) -> ArrayStore:
+        """See :meth:`cops_lp.engine.stores.Store.open_store`; in memory."""
+        return store_of_open(screened, copies)
+
     def hand_out(
-        self, mask: TensorMask, screened: Screened, amounts: np.ndarray, around: int
+        self, mask: TensorMask, screened: ScreenedArrays, amounts: np.ndarray, around: int
     ) -> list[np.ndarray]:
         """See :meth:`cops_lp.engine.stores.Store.hand_out`."""
         before = np.zeros_like(amounts)
