@@ -168,14 +168,32 @@ def up_to_a_million(rank, size):
 
 @case
 def floors_and_swaps(rank, size):
-    """Two controls, few weights kept: roundings miss floors, and weights are swapped."""
-    swapped = 0
-    for seed in range(12):
-        scores = random_scores(seed, 2, 9_000, torch.float64, "exponential")
+    """Two controls, few weights kept: roundings miss floors, and weights are swapped.
+
+    Where those near the threshold are too few, the scores are read once more.
+    """
+    swapped = again = 0
+    for seed in (0, 1, 2, 3, 6, 12, 21, 27):
+        scores = random_scores(seed, 2, 60_000 if seed > 3 else 9_000, torch.float64)
         best = [float(s.sort(descending=True).values[:40].sum()) for s in scores[1:]]
-        found = check(seed, scores, rank, size, keep=40, floors=[0.62 * best[0], 0.62 * best[1]])
+        found = check(seed, scores, rank, size, keep=40, floors=[0.6 * best[0], 0.6 * best[1]])
         swapped += len(found.solution.changed.indices) > 3
+        again += found.solution.passes > 2
     assert swapped > 0
+    assert again > 0
+
+
+@case
+def the_best_mask(rank, size):
+    scores = random_scores(5, 1, 40_000, torch.float32)
+    own = of_rank(scores, cuts(5, 40_000, size), rank)
+    found = ct.solve_sharded(own[0], own[1], keep=0.1, retain=0.8).solution
+    found = found.problem.solve(integral=True, threads=1)
+    expected = cops_lp.solve(
+        *[score.numpy() for score in scores], keep=0.1, retain=0.8, integral=True, threads=1
+    )
+    assert found.integer_gap == expected.integer_gap == 0.0
+    assert_same(found, np.asarray(found.mask), expected)
 
 
 @case
@@ -259,26 +277,25 @@ def raised(kind, function, *args, **how):
 
 @case
 def infeasible_problems(rank, size):
-    scores = random_scores(1, 2, 40_000, torch.float32)
-    bounds = cuts(0, 40_000, size)
-    target, *controls = of_rank(scores, bounds, rank)
-    for floors in ([1e9, 0.0], [0.9 * 4_000 * 3.3, 0.9 * 4_000 * 3.3]):
-        text = raised(
-            InfeasibleError, ct.solve_sharded, target, controls, keep=4_000, floors=floors
-        )
-        arrays = [score.numpy() for score in scores]
-        expected = cops_lp.solve(
-            arrays[0], arrays[1:], keep=4_000, floors=floors, raise_on_infeasible=False
-        )
+    """Proven over all ranks: floors too high alone, and only together."""
+    d, k = 40_000, 4_000
+    scores = random_scores(1, 2, d, torch.float32)
+    arrays = [score.numpy() for score in scores]
+    best = [np.sort(array)[-k:].sum(dtype=float) for array in arrays[1:]]
+    target, *controls = of_rank(scores, cuts(0, d, size), rank)
+    for floors in ([1e9, 0.0], [1.001 * best[0], 0.0], [0.85 * best[0], 0.85 * best[1]]):
+        how = {"keep": k, "floors": floors}
+        text = raised(InfeasibleError, ct.solve_sharded, target, controls, **how)
+        assert "no mask of 4000 weights" in text
+        how["raise_on_infeasible"] = False
+        expected = cops_lp.solve(arrays[0], arrays[1:], **how)
         assert expected.status is Status.INFEASIBLE
-        found = ct.solve_sharded(
-            target, controls, keep=4_000, floors=floors, raise_on_infeasible=False
-        )
+        found = ct.solve_sharded(target, controls, **how)
         assert found.solution.status is Status.INFEASIBLE
         assert not found.masks.any()
+        assert not found.solution.mask.any()
         assert np.array_equal(found.solution.certificate, expected.certificate)
         assert cops_lp.certify(found.solution.problem, found.solution)
-        assert "no mask of 4000 weights" in text
 
 
 @case

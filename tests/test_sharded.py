@@ -8,12 +8,14 @@ import json
 import os
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import cops_lp
+from cops_lp.engine.stores import exact_parts
 
 torch = pytest.importorskip("torch")
 
@@ -38,8 +40,8 @@ CASES = [
 @functools.cache
 def answers(size, folder):
     """What each rank said of each case; processes are started once for all of them."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
-    command = [sys.executable, "-W", "error::UserWarning:cops_lp", str(WORKER)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(WORKER)]
     processes = [
         subprocess.Popen(
             [*command, str(rank), str(size), str(folder)],
@@ -86,6 +88,24 @@ def test_without_a_group():
         ct.solve_sharded(torch.rand(5), keep=1)
     with pytest.raises(cops_lp.ProblemError, match="holds no DTensor"):
         ct.masks_sharded({"a": torch.rand(5)}, keep=1)
+
+
+@pytest.mark.parametrize("decades", [1, 30, 60])
+def test_sums_of_parts_are_those_of_the_whole(decades):
+    """Guard: two parts a rank would round twice."""
+    rng = np.random.default_rng(decades)
+    twice = 0
+    for _ in range(300):
+        terms = rng.normal(size=30) * 10.0 ** rng.uniform(-decades, 0, 30)
+        groups = np.split(terms, np.sort(rng.integers(0, 31, 3)))
+        parts = [exact_parts(group) for group in groups]
+        whole = exact_parts(terms)[:2]
+        exact = sum(map(Fraction, terms.tolist()), Fraction(0))
+        assert whole[0] == float(exact)
+        assert whole[1] == float(exact - Fraction(whole[0]))
+        assert exact_parts(np.concatenate(parts))[:2] == whole
+        twice += exact_parts(np.concatenate([part[:2] for part in parts]))[:2] != whole
+    assert twice > 0 or decades == 1
 
 
 @pytest.mark.parametrize("seed", range(20))

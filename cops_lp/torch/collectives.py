@@ -18,7 +18,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from cops_lp.errors import ProblemError, SolverError
+from cops_lp.errors import SolverError
 
 __all__ = ["Collectives"]
 
@@ -70,8 +70,6 @@ class Collectives:
 
         Of several errors that of the lowest rank. Not so for KeyboardInterrupt and the like.
         """
-        if self.rank < 0:
-            raise ProblemError("process_group: this process is not in the group")
         self._ended = False
         try:
             yield

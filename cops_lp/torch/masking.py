@@ -30,6 +30,7 @@ __all__ = [
     "named_scores",
     "reported",
     "solve_tensors",
+    "warn_of_emptied",
 ]
 
 
@@ -292,11 +293,17 @@ def reported(found: Mapping[str, torch.Tensor], *, warn: bool, stacklevel: int) 
             for (name, each), kept in zip(found.items(), counts, strict=True)
         )
     )
-    if report.emptied and warn:
+    if warn:
+        warn_of_emptied(report, stacklevel + 1)
+    return report
+
+
+def warn_of_emptied(report: Report, stacklevel: int) -> None:
+    """Warn where a report has tensors of which nothing is kept."""
+    if report.emptied:
         warnings.warn(
-            f"the masks keep nothing of {len(report.emptied)} of {len(found)} tensors: "
+            f"the masks keep nothing of {len(report.emptied)} of {len(report.layers)} tensors: "
             f"{', '.join(map(repr, report.emptied))}",
             LayerCollapseWarning,
             stacklevel=stacklevel,
         )
-    return report

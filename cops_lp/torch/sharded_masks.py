@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -17,9 +16,9 @@ from cops_lp.solution import Status
 from .collectives import Collectives
 from .layout import Layout
 from .mapping import Tensors, check_alike, check_tensors
-from .masking import cut_flat, labeled, name_scores
+from .masking import cut_flat, labeled, name_scores, warn_of_emptied
 from .placements import is_sharded, local_part, placed_as, sharding_of
-from .report import Layer, LayerCollapseWarning, Report
+from .report import Layer, Report
 from .sharding import ShardedPruning, Shards, agreed, collectives, own_mask, solve_shards
 
 __all__ = ["masks_sharded"]
@@ -129,7 +128,7 @@ def masks_sharded(
             threads=threads,
             raise_on_infeasible=raise_on_infeasible,
         )
-        masks = cut_flat(first, own_mask(solution))
+        masks = cut_flat(first, own_mask(solution, first))
         kept = np.array([int(mask.count_nonzero()) for mask in masks.values()])
         counts = ranks.gather(ranks.each("kept", lambda: kept)).sum(axis=0)
         for name in target:
@@ -142,13 +141,8 @@ def masks_sharded(
             for (name, tensor), count in zip(target.items(), counts, strict=True)
         )
     )
-    if report.emptied and solution.status is Status.OPTIMAL and solution.keep > 0:
-        warnings.warn(
-            f"the masks keep nothing of {len(report.emptied)} of {len(target)} tensors: "
-            f"{', '.join(map(repr, report.emptied))}",
-            LayerCollapseWarning,
-            stacklevel=2,
-        )
+    if solution.status is Status.OPTIMAL and solution.keep > 0:
+        warn_of_emptied(report, stacklevel=3)
     return ShardedPruning(masks, solution, report)
 
 

@@ -104,8 +104,10 @@ def solve_sharded(
         the target's shape, or names and shapes, on the target's device.
     keep : int or float
         How many weights of all ranks together, or which share of them; as in :func:`cops_lp.solve`.
-    retain, floors, threads, raise_on_infeasible
+    retain, floors, raise_on_infeasible
         As in :func:`cops_lp.solve`; floors hold for all ranks together.
+    threads : int, optional
+        As in :func:`cops_lp.solve`, on each rank: ranks on one machine share its processors.
     process_group : ProcessGroup, optional
         The default group, if None.
 
@@ -155,7 +157,7 @@ def solve_sharded(
             threads=threads,
             raise_on_infeasible=raise_on_infeasible,
         )
-        masks = cut_flat(target, own_mask(solution))
+        masks = cut_flat(target, own_mask(solution, target))
         report = reported(masks, warn=False, stacklevel=2)
     return ShardedPruning(masks[_ALONE] if alone else masks, solution, report)
 
@@ -231,11 +233,11 @@ def solve_shards(
     return solution
 
 
-def own_mask(solution: Solution) -> torch.Tensor:
-    """The own part of the mask, flat; the same memory."""
+def own_mask(solution: Solution, target: Tensors) -> torch.Tensor:
+    """The own part of the mask, flat, on the target's device; there, it is the same memory."""
     mask: Any = solution.mask
     assert isinstance(mask, ShardedMask)
-    return mask.states.view(torch.bool)
+    return mask.states.view(torch.bool).to(next(iter(target.values())).device)
 
 
 def _named_alone(controls: Any) -> Any:
