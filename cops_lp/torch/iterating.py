@@ -152,7 +152,7 @@ def prune_iteratively(
     ...     return scores.synflow(model, (9,), masks=masks)
     >>> found = prune_iteratively(model, flow, keep=22, rounds=3)
     >>> [each.keep for each in found.rounds], found.report.total.kept
-    ([163, 60, 22], 22)
+    ([162, 60, 22], 22)
     """
     if not callable(target):
         raise ProblemError(
