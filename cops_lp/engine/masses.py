@@ -186,8 +186,9 @@ def solve_by_windows(
 def _combined(weights: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Weighted sums, the same bits wherever a column is: no matrix product."""
     total = np.zeros(scores.shape[1])
-    for weight, row in zip(weights, scores, strict=True):
-        total += np.multiply(row, weight, dtype=np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):  # a guess only
+        for weight, row in zip(weights, scores, strict=True):
+            total += np.multiply(row, weight, dtype=np.float64)
     return total
 
 

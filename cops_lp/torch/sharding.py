@@ -226,6 +226,8 @@ def solve_shards(
         **wanted,
     )
     solution = solve_problem(problem, threads=threads, raise_on_infeasible=raise_on_infeasible)
+    figures = [solution.multipliers, solution.multipliers_rest, solution.threshold, solution.bound]
+    ranks.each("answer", lambda: None, *figures, solution.objective, *solution.changed)
     problem.best(threads=threads)  # now, with all ranks: one of them may print the solution
     if solution.status is not Status.OPTIMAL:
         mask: Any = ShardedMask(np.zeros(shards.layout.own_size, np.bool_), shards.layout, ranks)
