@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -19,13 +19,26 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ArrayPieces",
+    "Faults",
     "Pieces",
     "Score",
     "address_of",
     "common_dtype",
+    "faults_of",
     "fits_single",
     "flat_range",
+    "largest_of",
 ]
+
+_BLOCK = 1 << 18  # weights a walk over a score holds at once
+
+
+class Faults(NamedTuple):
+    """How many entries of a score are NaN and infinite, and the first such; −1 for none."""
+
+    nans: int
+    infinities: int
+    first: int
 
 
 class Pieces(ABC):
@@ -78,6 +91,14 @@ class Pieces(ABC):
     ) -> Store | None:
         """Return the store for such scores where arrays' own does not read them."""
         return None
+
+    def faults(self) -> Faults:
+        """Read all entries for what is not finite."""
+        return _faults(self)
+
+    def largest(self) -> float:
+        """Read all entries for the largest absolute value; 0 of none."""
+        return _largest(self)
 
     @property
     def shape(self) -> tuple[int]:
@@ -133,17 +154,62 @@ Score: TypeAlias = np.ndarray | Pieces
 """What the package reads: an array of any shape, or pieces."""
 
 
-class ArrayPieces(Pieces):
-    """Pieces that are NumPy arrays or memory maps, of any shapes, strides and supported dtypes."""
+def faults_of(score: Score) -> Faults:
+    """Read a score for what is not finite."""
+    return score.faults() if isinstance(score, Pieces) else _faults(score)
 
-    def __init__(self, arrays: Sequence[np.ndarray], labels: Sequence[str] | None = None) -> None:
+
+def largest_of(score: Score) -> float:
+    """Read a score for its largest absolute value; 0 of none."""
+    return score.largest() if isinstance(score, Pieces) else _largest(score)
+
+
+def _faults(score: Score) -> Faults:
+    nans = infinities = 0
+    first = -1
+    if score.dtype.kind in "iub":
+        return Faults(nans, infinities, first)
+    for start, block in _blocks(score):
+        bad = ~np.isfinite(block)
+        if bad.any():
+            if first < 0:
+                first = start + int(bad.argmax())
+            block_nans = int(np.isnan(block).sum())
+            nans += block_nans
+            infinities += int(bad.sum()) - block_nans
+    return Faults(nans, infinities, first)
+
+
+def _largest(score: Score) -> float:
+    return max((float(np.abs(block).max()) for _, block in _blocks(score)), default=0.0)
+
+
+def _blocks(score: Score) -> Iterator[tuple[int, np.ndarray]]:
+    """Walk over a score's entries in C order, as float64, with the index of each block's first."""
+    flat: Any = score if isinstance(score, Pieces) else score.flat
+    for start in range(0, score.size, _BLOCK):
+        yield start, np.asarray(flat[start : start + _BLOCK]).astype(np.float64)
+
+
+class ArrayPieces(Pieces):
+    """Pieces that are NumPy arrays or memory maps, of any shapes, strides and supported dtypes.
+
+    Read as `dtype`, where given: one that holds all entries exactly.
+    """
+
+    def __init__(
+        self,
+        arrays: Sequence[np.ndarray],
+        labels: Sequence[str] | None = None,
+        dtype: np.dtype[Any] | None = None,
+    ) -> None:
         super().__init__([array.shape for array in arrays], labels)
         # A contiguous array is a flat view; others are read in ranges.
         self._arrays = [
             array.reshape(-1) if array.flags.c_contiguous else array for array in arrays
         ]
         self._dtypes = [array.dtype for array in arrays]
-        self._dtype = common_dtype(self._dtypes)
+        self._dtype = common_dtype(self._dtypes) if dtype is None else dtype
         self._addresses = [address_of(array, array.dtype) for array in self._arrays]
 
     @property
@@ -161,7 +227,7 @@ class ArrayPieces(Pieces):
         """See :meth:`Pieces.read`."""
         parts = self.parts(start, stop)
         if len(parts) == 1:
-            return self._range(*parts[0])
+            return self._range(*parts[0]).astype(self._dtype, copy=False)
         out = np.empty(stop - start, self._dtype)
         self.fill(out, start)
         return out

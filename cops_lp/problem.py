@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex, TypeAlias
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex, TypeAlias
 import numpy as np
 
 from .errors import ProblemError, SolverError
-from .pieces import Pieces, Score
+from .pieces import Pieces, Score, faults_of, largest_of
 
 if TYPE_CHECKING:
     from .solution import Solution
@@ -35,8 +35,6 @@ what is then lacking must stay within."""
 Keep: TypeAlias = SupportsIndex | SupportsFloat
 Controls: TypeAlias = Any  # one array, a sequence of arrays, or a mapping name -> array
 PerControl: TypeAlias = SupportsFloat | Sequence[SupportsFloat] | Mapping[str, SupportsFloat]
-
-_BLOCK = 1 << 18  # weights a validation step holds at once
 
 
 class Problem:
@@ -291,7 +289,7 @@ class Problem:
             Names the score and its largest entry.
         """
         for name, score in zip(self.score_names, self.scores, strict=True):
-            largest = _largest(score)
+            largest = largest_of(score)
             if not math.isfinite(largest * self.keep):
                 raise ProblemError(
                     f"entries of {name!r} are up to {largest:g}, so that {self.keep} of them sum "
@@ -335,7 +333,7 @@ class Problem:
             try:
                 found = best_sum(store, self.keep, deadline)
             except OverflowError:
-                if math.isfinite(_largest(self.scores[j]) * self.keep):
+                if math.isfinite(largest_of(self.scores[j]) * self.keep):
                     raise
                 raise ProblemError(
                     f"the {self.keep} largest entries of {self.score_names[j]!r} sum to "
@@ -356,10 +354,6 @@ class Problem:
 class _Attainable:
     best: float  # sum of the k largest entries
     magnitude: float  # sum of their absolute values, the scale of rounding errors
-
-
-def _largest(score: Score) -> float:
-    return max(float(np.abs(block).max()) for _, block in _blocks(score))
 
 
 def _as_scores(name: str, value: Any) -> Score:
@@ -513,26 +507,8 @@ def _is_empty(value: Any) -> bool:
     return isinstance(value, (Sequence, Mapping, np.ndarray)) and len(value) == 0
 
 
-def _blocks(score: Score) -> Iterator[tuple[int, np.ndarray]]:
-    """Walk over a score's entries in C order, as float64, with the index of each block's first."""
-    flat: Any = score if isinstance(score, Pieces) else score.flat
-    for start in range(0, score.size, _BLOCK):
-        yield start, np.asarray(flat[start : start + _BLOCK]).astype(np.float64)
-
-
 def _check_finite(label: str, score: Score) -> None:
-    if score.dtype.kind in "iub":
-        return
-    nans = infinities = 0
-    first = -1
-    for start, block in _blocks(score):
-        bad = ~np.isfinite(block)
-        if bad.any():
-            if first < 0:
-                first = start + int(bad.argmax())
-            block_nans = int(np.isnan(block).sum())
-            nans += block_nans
-            infinities += int(bad.sum()) - block_nans
+    nans, infinities, first = faults_of(score)
     if first >= 0:
         if isinstance(score, Pieces):
             place = score.place(first)

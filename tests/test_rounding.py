@@ -7,7 +7,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from cops_lp.engine.nearest import Candidates, nearest_weights
+from cops_lp.engine.candidates import CandidateArrays
+from cops_lp.engine.nearest import nearest_weights
 from cops_lp.engine.stores import ArrayStore
 from cops_lp.rounding import assign_fractional, repair_by_swaps
 
@@ -81,7 +82,7 @@ def test_candidates_for_swaps_are_the_nearest_whatever_is_known(known):
     mask = reduced > 0.0
     order = np.argsort(np.abs(reduced))
     near = np.sort(order[:known])
-    candidates = Candidates(near, scores[:, near], float(np.abs(reduced[order[known - 1]])))
+    candidates = CandidateArrays(near, scores[:, near], float(np.abs(reduced[order[known - 1]])))
     nothing = np.empty(0, np.int64)
     index, found, passes = nearest_weights(
         store, candidates, lam, mu, mask, nothing, int(mask.sum()), np.inf

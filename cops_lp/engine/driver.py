@@ -18,14 +18,16 @@ import numpy as np
 from ..kernels.two_score import sum_dd
 from ..problem import FLOOR_TOLERANCE, JOINT_TOLERANCE
 from . import doubles
+from .candidates import Candidates
 from .exact import solve_exact
 from .failures import NotFiniteError, OutOfTimeError
 from .guess import guess_region
 from .masses import Windows, find_masses, solve_by_windows
-from .nearest import NEAREST, Candidates
+from .nearest import NEAREST
 from .pushing import SampleSearch, guess_rays, widened_rays
 from .region import Cone, Region
-from .stores import ArrayStore, Screened, Store
+from .screened import Screened, ends_of, largest_sizes
+from .stores import ArrayStore, Mask, Store
 
 __all__ = ["Relaxation", "best_sum", "solve_relaxation"]
 
@@ -150,7 +152,7 @@ def solve_relaxation(
     for attempt, spread in enumerate(_SPREADS):
         whole = attempt == 0 and (late or d <= (_WHOLE if start is None else _WHOLE_NEAR))
         sample = store.gather(None if whole else _sample_index(d, K, attempt))
-        exponents = _exponents(sample)
+        exponents = _exponents(largest_sizes(sample))
         if scaling is None:
             scaling = exponents
         np.ldexp(sample, -scaling[:, None], out=sample)
@@ -180,10 +182,11 @@ def solve_relaxation(
         left = k - screened.kept
         if not 0 <= left <= screened.open_count:
             continue  # wrong by more than the open weights can mend
-        if np.any(_exponents(screened.scores) > scaling + _OUTGROWN):
+        if np.any(_exponents(screened.largest()) > scaling + _OUTGROWN):
             scaling = region = None
             continue
         inner = _solve_open(
+            store,
             screened,
             left,
             doubles.subtract(floors, screened.sums[1:]),
@@ -197,10 +200,7 @@ def solve_relaxation(
             sizes = magnitudes + screened.magnitudes[1:] + found.magnitudes[1:]
             if _proves_infeasible(store, k, floors, sizes, found.certificate, deadline):
                 return _joined(store, screened, inner, 0.0, None, passes + 1)
-        elif any(
-            region.contains(ray)
-            for ray in _optimal_rays(found, inner.scores, inner.kept, region, scaling)
-        ):
+        elif any(region.contains(ray) for ray in _optimal_rays(screened, inner, region, scaling)):
             return _joined(store, screened, inner, raw.width(), mask, passes)
     _check_time(deadline)
     return _solve_all(store, k, floors, mask, magnitudes, passes)
@@ -250,7 +250,7 @@ def _solve_all(
 ) -> Relaxation:
     """Leave every weight open: for small problems, and where guesses keep failing."""
     scores = store.gather(None)
-    scaling = _exponents(scores)
+    scaling = _exponents(largest_sizes(scores))
     np.ldexp(scores, -scaling[:, None], out=scores)
     vertex = solve_exact(
         scores,
@@ -297,18 +297,21 @@ def _solve_all(
 class _Inner:
     """Optimum of the open weights.
 
-    `scores` and `kept` (where x = 1) are those of the weights gathered and of the copies that
-    stand for masses, of which `windows` and `amounts` speak; `found` counts all of them.
+    `kept`, where x = 1, is a mask of the open weights' store: of the weights left open, then
+    of the copies that stand for masses, of which `windows` and `amounts` speak. `copies`
+    are the latter's scores, and `copies_kept` says of them what `kept` does; `found` counts all.
     """
 
     found: Relaxation
-    scores: np.ndarray
-    kept: np.ndarray
+    kept: Mask
     windows: Windows | None
     amounts: np.ndarray
+    copies: np.ndarray
+    copies_kept: np.ndarray
 
 
 def _solve_open(
+    store: Store,
     screened: Screened,
     k: int,
     floors: np.ndarray,
@@ -323,10 +326,10 @@ def _solve_open(
     middle = None if isinstance(region, Cone) else region.center / region.center[0]
 
     def solve(
-        scores: np.ndarray, left: int, floors: np.ndarray, magnitudes: np.ndarray
-    ) -> tuple[Relaxation, np.ndarray]:
-        inner = ArrayStore(tuple(scores))
-        kept = np.empty(inner.size, dtype=bool)
+        copies: np.ndarray | None, left: int, floors: np.ndarray, magnitudes: np.ndarray
+    ) -> tuple[Relaxation, Mask]:
+        inner = store.open_store(screened, copies)
+        kept = inner.new_mask()
         solver = partial(_solve_all, hints=region.lam_range() if K == 1 else None)
         # After a cone another one is likely, which costs more than some ten thousand weights.
         least = _SMALL if middle is None and K == 1 else _DIRECT[min(K, 2)]
@@ -338,30 +341,32 @@ def _solve_open(
         return solver(inner, left, floors, kept, magnitudes), kept
 
     if len(masses.counts) == 0:
-        found, kept = solve(screened.scores, k, floors, magnitudes)
-        return _Inner(found, screened.scores, kept, None, masses.counts)
+        found, kept = solve(None, k, floors, magnitudes)
+        return _Inner(found, kept, None, masses.counts, masses.scores, np.empty(0, dtype=bool))
 
     def solve_windows(windows: Windows, left: int) -> tuple[_Inner, np.ndarray, np.ndarray]:
-        copies = windows.copies(masses).astype(screened.scores.dtype)
-        scores = np.hstack((screened.scores, copies))
+        copies = windows.copies(masses)
         taken = windows.sums(masses.scores)
         with np.errstate(over="ignore"):  # a sum beyond float64 fails the caller's checks
             sizes = np.abs(masses.scores) @ windows.first
         found, kept = solve(
-            scores, left, doubles.subtract(floors, taken[1:]), magnitudes + sizes[1:]
+            copies, left, doubles.subtract(floors, taken[1:]), magnitudes + sizes[1:]
         )
-        inside = np.zeros(len(kept), dtype=bool)
-        inside[found.fractional] = True
+        inside = np.zeros(copies.shape[1], dtype=bool)
+        inside[found.fractional[found.fractional >= screened.count] - screened.count] = True
+        copies_kept = np.asarray(kept[screened.count :])
         found = replace(
             found,
             kept_sums=doubles.add(found.kept_sums, taken),
             magnitudes=found.magnitudes + sizes,
         )
-        return _Inner(found, scores, kept, windows, masses.counts), kept, inside
+        inner = _Inner(found, kept, windows, masses.counts, copies, copies_kept)
+        return inner, copies_kept, inside
 
     rays = region.rays if isinstance(region, Cone) else region.center[None, :]
     guess = rays[:, :-1].mean(axis=0)
-    inner, windows, amounts = solve_by_windows(screened.scores, masses, k, guess, solve_windows)
+    above = screened.at_least(guess, masses.scores)
+    inner, windows, amounts = solve_by_windows(above, masses, k, guess, solve_windows)
     found = inner.found
     if found.feasible:
         combined = np.append(1.0, found.multipliers + found.multipliers_rest)
@@ -379,10 +384,10 @@ def _joined(
     passes: int,
 ) -> Relaxation:
     """The whole store's optimum from what was kept at once and the open weights' optimum."""
-    found, n = inner.found, len(screened.index)
-    index, scores, fractional = screened.index, screened.scores, found.fractional
+    found, n, fractional = inner.found, screened.count, inner.found.fractional
+    near, near_scores = np.empty(0, np.int64), inner.copies[:, :0]
     if mask is not None:
-        mask[index] = inner.kept[:n]
+        screened.write(mask, inner.kept)
     if inner.windows is not None and mask is not None:
         around = NEAREST + 2 * len(found.multipliers) + 2
         amounts = np.zeros_like(screened.masses.counts)
@@ -393,15 +398,14 @@ def _joined(
         copies = [
             places[m][r - max(amounts[m] - around, 0)] for m, r in zip(mass, rank, strict=True)
         ]
-        fractional = np.concatenate((index[fractional[fractional < n]], copies)).astype(np.int64)
+        own = screened.places(fractional[fractional < n])
+        fractional = np.concatenate((own, copies)).astype(np.int64)
         # As many of each mass as could be asked for stand for it among the candidates.
-        index = np.concatenate((index, *places))
-        order = np.argsort(index)
-        index = index[order]
-        copied = np.repeat(screened.masses.scores, [len(place) for place in places], axis=1)
-        scores = np.hstack((scores, copied.astype(scores.dtype)))[:, order]
+        near = np.concatenate(places)
+        lengths = [len(place) for place in places]
+        near_scores = np.repeat(screened.masses.scores, lengths, axis=1)
     elif len(fractional):
-        fractional = index[fractional]
+        fractional = screened.places(fractional)
     order = np.argsort(fractional)
     return replace(
         found,
@@ -410,7 +414,7 @@ def _joined(
         fractional=fractional[order],
         values=found.values[order],
         fractional_scores=found.fractional_scores[:, order],
-        candidates=Candidates(index, scores, width),
+        candidates=screened.candidates(near, near_scores, width),
         passes=passes,
         open_count=screened.open_count,
     )
@@ -426,27 +430,20 @@ def _masses(sample: np.ndarray, region: Region, scaling: np.ndarray) -> np.ndarr
 
 
 def _optimal_rays(
-    found: Relaxation,
-    scores: np.ndarray,
-    kept: np.ndarray,
-    region: Region,
-    scaling: np.ndarray,
+    screened: Screened, inner: _Inner, region: Region, scaling: np.ndarray
 ) -> Iterator[np.ndarray]:
     """Rays of one λ and thresholds that are optimal with it.
 
     With no fractional weight these are all from the largest dropped to the least kept
     combined score, or beyond where the open weights are all kept or all dropped.
     """
-    ray = _scaled_ray(found, scaling)
+    ray = _scaled_ray(inner.found, scaling)
     yield ray
-    if len(found.fractional):
+    if len(inner.found.fractional):
         return
-    weights = np.append(1.0, ray[1:-1])
-    combined = np.zeros(scores.shape[1])
-    for weight, row in zip(np.ldexp(weights, -scaling), scores, strict=True):
-        combined += np.multiply(row, weight, dtype=np.float64)
-    least = combined[kept].min(initial=np.inf)
-    largest = combined[~kept].max(initial=-np.inf)
+    weights = np.ldexp(np.append(1.0, ray[1:-1]), -scaling)
+    ends = screened.ends(weights, inner.kept), ends_of(inner.copies, weights, inner.copies_kept)
+    least, largest = min(end for end, _ in ends), max(end for _, end in ends)
     likely = np.clip(region.thresholds(ray[1:-1]), largest, least)
     for mu in (least, largest, *likely):
         if math.isfinite(mu) and largest <= mu <= least:
@@ -519,14 +516,13 @@ def _sample_index(d: int, K: int, attempt: int) -> np.ndarray:
     return index
 
 
-def _exponents(scores: np.ndarray) -> np.ndarray:
+def _exponents(largest: np.ndarray) -> np.ndarray:
     """Powers of two that bring each score's largest absolute value to about 1.
 
     Raises
     ------
     NotFiniteError
     """
-    largest = np.maximum(scores.max(axis=1, initial=0.0), -scores.min(axis=1, initial=0.0))
     if not np.isfinite(largest).all():  # extremes pass NaN on
         raise NotFiniteError
     _, exponents = np.frexp(largest.astype(np.float64))

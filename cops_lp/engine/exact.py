@@ -14,7 +14,7 @@ import numpy as np
 from ..kernels import two_score as kernel
 from ..problem import FLOOR_TOLERANCE
 from . import doubles
-from .masses import Masses, Windows, find_masses, solve_by_windows
+from .masses import Masses, Windows, count_at_least, find_masses, solve_by_windows
 from .several import solve_several
 from .ties import lowest_first
 from .vertex import Vertex
@@ -152,7 +152,7 @@ def _solve_with_masses(
     for member in members:
         outside[member] = False
     rest_index = np.flatnonzero(outside)
-    rest = scores[:, rest_index]
+    rest, n = scores[:, rest_index], len(rest_index)
     masses = Masses(equal, np.array([len(member) for member in members]))
 
     def solve(windows: Windows, left: int) -> tuple[Vertex, np.ndarray, np.ndarray]:
@@ -166,12 +166,12 @@ def _solve_with_masses(
         )
         inside = np.zeros(len(vertex.kept), dtype=bool)
         inside[vertex.fractional] = True
-        return vertex, vertex.kept, inside
+        return vertex, vertex.kept[n:], inside[n:]
 
     guess = np.zeros(len(scores))
     guess[0] = 1.0
-    vertex, windows, amounts = solve_by_windows(rest, masses, k, guess, solve)
-    n = len(rest_index)
+    above = count_at_least(rest, guess, equal)
+    vertex, windows, amounts = solve_by_windows(above, masses, k, guess, solve)
     kept = np.zeros(scores.shape[1], dtype=bool)
     kept[rest_index] = vertex.kept[:n]
     for member, amount in zip(members, amounts, strict=True):

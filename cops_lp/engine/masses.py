@@ -19,7 +19,7 @@ import numpy as np
 
 from . import doubles
 
-__all__ = ["Masses", "Windows", "find_masses", "solve_by_windows"]
+__all__ = ["Masses", "Windows", "count_at_least", "find_masses", "solve_by_windows"]
 
 _LOOK = 512  # weights looked at first
 _OFTEN = 16  # of which so many must be equal to look further
@@ -115,8 +115,28 @@ def _repeated(scores: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(rows[:, starts[order[counts[order] >= _OFTEN]]])
 
 
+def count_at_least(rest: np.ndarray, weights: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """How many of some weights have a combined score of at least that of each mass.
+
+    Parameters
+    ----------
+    rest : ndarray, shape (1 + K, n)
+        The weights' scores.
+    weights : ndarray of float64, shape (1 + K,)
+        Of the scores in the combined one.
+    scores : ndarray of float64, shape (1 + K, m)
+        The masses' scores.
+
+    Returns
+    -------
+    ndarray of int64, shape (m,)
+    """
+    s = _combined(weights, rest)
+    return np.array([np.count_nonzero(s >= x) for x in _combined(weights, scores)], np.int64)
+
+
 def solve_by_windows(
-    rest: np.ndarray,
+    above: np.ndarray,
     masses: Masses,
     k: int,
     guess: np.ndarray,
@@ -126,15 +146,15 @@ def solve_by_windows(
 
     Parameters
     ----------
-    rest : ndarray, shape (1 + K, n)
-        The other weights' scores.
+    above : ndarray of int64, shape (m,)
+        What :func:`count_at_least` says of the n other weights by `guess`.
     masses : Masses
     k : int, 0 ≤ k ≤ n + Σ counts
     guess : ndarray of float64, shape (1 + K,)
         Multipliers of all scores to guess by. They save time only.
     solve : callable
-        (windows, how many of `rest` and the copies to keep) to what it found, where x = 1 and
-        where 0 < x < 1, both of shape (n + Σ width,).
+        (windows, how many of the other weights and the copies to keep) to what it found, and of
+        the copies where x = 1 and where 0 < x < 1, both of shape (Σ width,).
 
     Returns
     -------
@@ -144,14 +164,14 @@ def solve_by_windows(
     amounts : ndarray of int64, shape (m,)
         How many of each mass have x = 1.
     """
-    n, counts = rest.shape[1], masses.counts
+    counts = masses.counts
     width = np.minimum(counts, _COPIES)
-    amount = _amounts(guess @ rest, guess @ masses.scores, counts, k)
+    amount = _amounts(above, _combined(guess, masses.scores), counts, k)
     first = np.clip(amount - width // 2, 0, counts - width)
     while True:
         windows = Windows(first, width)
         found, kept, inside = solve(windows, k - int(first.sum()))
-        whole, some = windows.counts(kept[n:]), windows.counts((kept | inside)[n:])
+        whole, some = windows.counts(kept), windows.counts(kept | inside)
         high = (whole == width) & (first + width < counts)
         low = (some == 0) & (first > 0)
         if not (high.any() or low.any()):
@@ -163,12 +183,21 @@ def solve_by_windows(
         width, first = wider, np.clip(first, 0, counts - wider)
 
 
-def _amounts(s: np.ndarray, s_masses: np.ndarray, counts: np.ndarray, k: int) -> np.ndarray:
-    """How many of each mass are among the k largest of some combined scores."""
-    values = np.concatenate((s, s_masses))
-    sizes = np.concatenate((np.ones(len(s), dtype=np.int64), counts))
-    order = np.argsort(-values, kind="stable")
-    ends = np.cumsum(sizes[order])
-    taken = np.empty_like(sizes)
-    taken[order] = np.clip(k - (ends - sizes[order]), 0, sizes[order])
-    return taken[len(s) :]
+def _combined(weights: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Weighted sums, the same bits wherever a column is: no matrix product."""
+    total = np.zeros(scores.shape[1])
+    with np.errstate(over="ignore", invalid="ignore"):  # a guess only
+        for weight, row in zip(weights, scores, strict=True):
+            total += np.multiply(row, weight, dtype=np.float64)
+    return total
+
+
+def _amounts(above: np.ndarray, s: np.ndarray, counts: np.ndarray, k: int) -> np.ndarray:
+    """How many of each mass are among the k largest of some combined scores.
+
+    `above` counts other weights before it, `s` is its own.
+    """
+    order = np.argsort(-s, kind="stable")
+    before = np.empty_like(counts)
+    before[order] = np.cumsum(counts[order]) - counts[order]
+    return np.asarray(np.clip(k - above - before, 0, counts))

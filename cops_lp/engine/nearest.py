@@ -10,32 +10,20 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
 
 import numpy as np
 
-from .failures import ChangedError, NotFiniteError
+from .candidates import CandidateArrays, Candidates, distances
+from .failures import NotFiniteError
 from .region import Ellipsoid
 from .stores import Mask, Store
 
-__all__ = ["NEAREST", "Candidates", "nearest_weights", "weights_within"]
+__all__ = ["NEAREST", "nearest_weights", "weights_within"]
 
 NEAREST = 64
 """Weights on either side of the threshold."""
 
-_ROUNDING = 1e-12  # of its terms: a reduced cost that may have either sign
-
-
-@dataclass(frozen=True, slots=True)
-class Candidates:
-    """All weights within `width` of the threshold, and others.
-
-    `index`, shape (n,), ascending, or None where it is all weights; `scores`, shape (1 + K, n).
-    """
-
-    index: np.ndarray | None
-    scores: np.ndarray
-    width: float
+_SEEN = 4 * NEAREST  # of each side, where more are read
 
 
 def nearest_weights(
@@ -88,11 +76,12 @@ def nearest_weights(
     if candidates is None:
         if time.perf_counter() >= deadline:
             return np.empty(0, np.int64), np.empty((1 + len(multipliers), 0)), passes
-        candidates = Candidates(None, _all(store), math.inf)
+        candidates = CandidateArrays(None, _all(store), math.inf)
     while True:
-        index = candidates.index
-        scores = candidates.scores
-        distance = _distances(scores, multipliers, threshold)
+        near = candidates.nearest(multipliers, threshold, mask, fractional, _SEEN + 1)
+        index = near.index
+        scores = near.scores
+        distance = distances(scores, multipliers, threshold)
         kept = np.array(mask[:] if index is None else mask[index])
         if index is None:
             kept[fractional] = False
@@ -111,16 +100,16 @@ def nearest_weights(
             elif len(order) < total:
                 reached = math.inf
         if index is None or reached <= candidates.width or time.perf_counter() >= deadline:
-            near = np.sort(np.concatenate(chosen))
-            found = scores[:, near].astype(np.float64)
-            return near if index is None else index[near], found, passes
+            places = np.sort(np.concatenate(chosen))
+            found = scores[:, places].astype(np.float64)
+            return places if index is None else index[places], found, passes
         passes += 1
-        rank = min(4 * NEAREST, len(distance) - 1)
+        rank = min(_SEEN, len(distance) - 1)
         enough = float(np.partition(distance, rank)[rank]) if len(distance) else 0.0
         if not math.isfinite(reached):  # too few of them: how far the rest is is not known
             reached = max(enough, 4.0 * candidates.width)
         wider = _read(store, multipliers, threshold, reached)
-        _check_agree(candidates, wider, multipliers, threshold, mask, fractional)
+        candidates.check_agree(wider, multipliers, threshold, mask, fractional)
         candidates = wider
 
 
@@ -134,72 +123,25 @@ def weights_within(
     *,
     count: int = 0,
     width: float = 0.0,
-) -> tuple[Candidates, int]:
+) -> tuple[CandidateArrays, int]:
     """All weights within some width of the threshold, and how often the store was read for them.
 
     At least so wide, and wide enough for about `count` weights. Parameters and errors as in
     :func:`nearest_weights`; `changed` are the weights of which the mask says nothing.
     """
     if candidates is None:
-        return Candidates(None, _all(store), math.inf), 0
-    distance = _distances(candidates.scores, multipliers, threshold)
+        return CandidateArrays(None, _all(store), math.inf), 0
+    candidates = candidates.gathered()
+    distance = distances(candidates.scores, multipliers, threshold)
     if len(distance) > count:
         width = max(width, 1.5 * float(np.partition(distance, count)[count]))
     elif len(distance):
         width = max(width, 4.0 * float(distance.max()))
     if width <= candidates.width:
         return candidates, 0
-    wider = _read(store, multipliers, threshold, width)
-    _check_agree(candidates, wider, multipliers, threshold, mask, changed)
+    wider = _read(store, multipliers, threshold, width).gathered()
+    candidates.check_agree(wider, multipliers, threshold, mask, changed)
     return wider, 1
-
-
-def _check_agree(
-    first: Candidates,
-    wider: Candidates,
-    multipliers: np.ndarray,
-    threshold: float,
-    mask: np.ndarray,
-    changed: np.ndarray,
-) -> None:
-    """Raise where a wider read contradicts the first one, or the mask that came of it.
-
-    What the first one found near is found again, with the same scores; what is found beside
-    that was decided or belongs to a mass: where it is beyond the first width, the mask has it
-    on its side of the threshold.
-    """
-    assert first.index is not None
-    r = _reduced(wider.scores, multipliers, threshold)
-    index = np.arange(len(r)) if wider.index is None else wider.index
-    wanted = np.flatnonzero(_distances(first.scores, multipliers, threshold) <= wider.width)
-    place = np.searchsorted(index, first.index[wanted])
-    there = np.append(index, -1)[place] == first.index[wanted]
-    sizes = np.append(1.0, multipliers) @ np.abs(wider.scores) + abs(threshold)
-    sure = np.abs(r) > np.maximum(first.width, _ROUNDING * sizes)
-    sure &= ~np.isin(index, first.index) & ~np.isin(index, changed)
-    if not (
-        there.all()
-        and np.array_equal(wider.scores[:, place], first.scores[:, wanted])
-        and np.array_equal(mask[index[sure]], r[sure] > 0.0)
-    ):
-        raise ChangedError
-
-
-def _distances(scores: np.ndarray, multipliers: np.ndarray, threshold: float) -> np.ndarray:
-    """|c + λ·A − μ| of weights, in float64."""
-    r = _reduced(scores, multipliers, threshold)
-    np.abs(r, out=r)
-    return r
-
-
-def _reduced(scores: np.ndarray, multipliers: np.ndarray, threshold: float) -> np.ndarray:
-    """Reduced costs c + λ·A − μ of weights, in float64."""
-    r: np.ndarray = scores[0].astype(np.float64)
-    for weight, row in zip(multipliers, scores[1:], strict=True):
-        if weight != 0.0:
-            r += np.multiply(row, weight, dtype=np.float64)
-    r -= threshold
-    return r
 
 
 def _first(scores: np.ndarray, distance: np.ndarray, side: np.ndarray, count: int) -> np.ndarray:
@@ -234,15 +176,15 @@ def _read(store: Store, multipliers: np.ndarray, threshold: float, width: float)
     with np.errstate(over="ignore"):
         center = np.concatenate(([1.0], multipliers, [threshold])) * unit
     if unit == 0.0 or not np.isfinite(center).all():
-        return Candidates(None, _all(store), math.inf)
+        return CandidateArrays(None, _all(store), math.inf)
     factor = np.zeros((K + 1, K + 1))
     factor[K, K] = width * unit
     screened = store.screen(Ellipsoid(center, factor), None)
-    if not np.isfinite(screened.scores).all():
+    if not np.isfinite(screened.largest()).all():
         raise NotFiniteError
-    if len(screened.index) == store.size:
-        return Candidates(None, screened.scores, math.inf)
-    return Candidates(screened.index, screened.scores, width)
+    within = math.inf if screened.count == store.size else width
+    none = np.empty(0, np.int64)
+    return screened.candidates(none, np.empty((1 + K, 0)), within)
 
 
 def _all(store: Store) -> np.ndarray:

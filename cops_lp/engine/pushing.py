@@ -18,8 +18,9 @@ import numpy as np
 from .exact import solve_exact
 from .newton import FEW
 from .region import Cone, infinite_ray
+from .screened import ScreenedArrays
 from .several import Search
-from .stores import ArrayStore, Screened
+from .stores import ArrayStore
 from .vertex import Vertex
 
 __all__ = ["Repeated", "SampleSearch", "guess_rays", "widened_rays"]
@@ -136,7 +137,7 @@ class SampleSearch:
     def __init__(self, sample: np.ndarray) -> None:
         self._sample = sample
         self._region: Cone | None = None
-        self._screened: Screened | None = None
+        self._screened: ScreenedArrays | None = None
         self._mask = np.zeros(sample.shape[1], dtype=bool)
         self._outer: Repeated | None = None
 

@@ -14,18 +14,23 @@ from ..pieces import ArrayPieces, Pieces, Score, address_of, fits_single
 from .failures import NotFiniteError
 from .masses import Masses
 from .region import MARGIN, Ellipsoid, Region
+from .screened import Screened, ScreenedArrays
 from .threads import Beside, map_parts
 
 __all__ = [
+    "PARTS",
     "ArrayStore",
     "Mask",
     "Prepared",
-    "Screened",
     "Store",
     "check_magnitudes",
-    "correctly_rounded",
+    "exact_parts",
     "make_store",
+    "store_of_open",
 ]
+
+PARTS = 4
+"""Of a sum over many weights: two would do here, but not where such sums are added up."""
 
 _PAD = 272  # keeps rows from starting at the same place of a page, where they share cache sets
 _MOST = 8  # blocks handed to a thread at once: fewer, and threads wait for one another
@@ -36,32 +41,6 @@ _SAFE = 1e25  # entries within this of 1 can be multiplied in single precision
 Mask: TypeAlias = Any
 """What a store's `new_mask` gives: a bool array of shape (d,), or what is indexed like one by
 flat indices and by ``[:]``, reads as one through ``__array__`` and lies where the scores do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Screened:
-    """What one screening pass found.
-
-    `kept` counts the weights kept; `sums`, shape (1 + K, 2), are their scores' sums as
-    double-doubles, `magnitudes`, shape (1 + K,), those of the absolute scores; `index`
-    (ascending) and `scores` (1 + K, n), float32 or float64, are the open weights, but for
-    those of `masses`. Of these `parts` says how many each part of the store has, parts of
-    consecutive weights, from `starts[i]` on.
-    """
-
-    kept: int
-    sums: np.ndarray
-    magnitudes: np.ndarray
-    index: np.ndarray
-    scores: np.ndarray
-    masses: Masses
-    parts: np.ndarray
-    starts: np.ndarray
-
-    @property
-    def open_count(self) -> int:
-        """How many weights are open, masses included."""
-        return len(self.index) + int(self.masses.counts.sum())
 
 
 class Store(Protocol):
@@ -104,8 +83,15 @@ class Store(Protocol):
         """
         ...
 
+    def open_store(self, screened: Any, copies: np.ndarray | None = None) -> Store:
+        """Store of the weights that the last :meth:`screen` left open, then of `copies`.
+
+        `copies`, shape (1 + K, m), are scores; m > 0.
+        """
+        ...
+
     def hand_out(
-        self, mask: Mask, screened: Screened, amounts: np.ndarray, around: int
+        self, mask: Mask, screened: Any, amounts: np.ndarray, around: int
     ) -> list[np.ndarray]:
         """Keep the first `amounts[j]` weights of each mass of the last :meth:`screen`.
 
@@ -175,7 +161,7 @@ class ArrayStore:
 
     def screen(
         self, region: Region, mask: Mask | None, masses: np.ndarray | None = None
-    ) -> Screened:
+    ) -> ScreenedArrays:
         """See :meth:`Store.screen`."""
         self.close()
         if masses is None:
@@ -214,10 +200,10 @@ class ArrayStore:
             np.add(chunk.index, np.int64(chunk.start), out=index[m:n])  # beyond int32
             scores[:, m:n] = chunk.scores
             n = m
-        return Screened(
+        return ScreenedArrays(
             kept=kept,
-            sums=np.array(
-                [correctly_rounded(sums[:, :3, j].ravel()) for j in range(1 + self.controls)]
+            parts_of_sums=np.array(
+                [exact_parts(sums[:, :3, j].ravel()) for j in range(1 + self.controls)]
             ),
             magnitudes=magnitudes,
             index=index,
@@ -227,8 +213,12 @@ class ArrayStore:
             starts=np.array(starts),
         )
 
+    def open_store(self, screened: ScreenedArrays, copies: np.ndarray | None = None) -> ArrayStore:
+        """See :meth:`Store.open_store`."""
+        return store_of_open(screened, copies)
+
     def hand_out(
-        self, mask: Mask, screened: Screened, amounts: np.ndarray, around: int
+        self, mask: Mask, screened: ScreenedArrays, amounts: np.ndarray, around: int
     ) -> list[np.ndarray]:
         """See :meth:`Store.hand_out`."""
         states = mask.view(np.uint8)
@@ -329,6 +319,14 @@ class ArrayStore:
         return end, addresses if len(addresses) == len(self._flat) else []
 
 
+def store_of_open(screened: ScreenedArrays, copies: np.ndarray | None) -> ArrayStore:
+    """Store of open weights in memory, and of copies."""
+    scores = screened.scores
+    if copies is not None:
+        scores = np.hstack((scores, copies.astype(scores.dtype)))
+    return ArrayStore(tuple(scores))
+
+
 class _Room:
     """What a thread screens in."""
 
@@ -413,14 +411,19 @@ def _copy(flat: Any, start: int, out: np.ndarray) -> None:
         out[:] = flat[start : start + len(out)]
 
 
-def correctly_rounded(parts: np.ndarray) -> tuple[float, float]:
-    """Sum of finite numbers, shape (n,), as a double-double: their order cannot matter.
+def exact_parts(terms: np.ndarray) -> list[float]:
+    """Sum of finite numbers, shape (n,), in PARTS parts: their order cannot matter.
 
-    OverflowError where it is beyond float64.
+    The first two are the sum's nearest double-double; together they tell it from any number
+    within 2^-200 of it, so that sums of several such sums are correctly rounded too.
+    OverflowError where the sum is beyond float64.
     """
-    terms = parts.tolist()
-    total = math.fsum(terms)
-    return total, math.fsum([*terms, -total])
+    left = terms.tolist()
+    parts: list[float] = []
+    for _ in range(PARTS):
+        parts.append(math.fsum(left))
+        left.append(-parts[-1])
+    return parts
 
 
 def check_magnitudes(magnitudes: np.ndarray) -> np.ndarray:

@@ -6,6 +6,8 @@ Importing this subpackage imports torch; ``import cops_lp`` does not.
 `scores`                       pruning scores of a model: magnitude, SNIP, GraSP, SynFlow, ...
 `masks`, `balance`             masks from scores, as :func:`cops_lp.solve` and
                                :func:`cops_lp.balance` compute them
+`masks_sharded`,               of DTensors and of plain shards, in a process group
+`solve_sharded`
 `prune_iteratively`            in rounds, the scores recomputed on the masked model
 `apply_masks`, `remove_masks`  through :mod:`torch.nn.utils.prune`
 `save_masks`, `load_masks`     as ``.safetensors`` files
@@ -46,14 +48,17 @@ _PUBLIC = {
     "Pruning": "masking",
     "Report": "report",
     "Round": "iterating",
+    "ShardedPruning": "sharding",
     "apply_masks": "applying",
     "balance": "masking",
     "flat_score": "mapping",
     "load_masks": "files",
     "masks": "masking",
+    "masks_sharded": "sharded_masks",
     "prune_iteratively": "iterating",
     "remove_masks": "applying",
     "save_masks": "files",
+    "solve_sharded": "sharding",
 }
 
 __all__ = [
@@ -63,15 +68,18 @@ __all__ = [
     "Pruning",
     "Report",
     "Round",
+    "ShardedPruning",
     "apply_masks",
     "balance",
     "flat_score",
     "load_masks",
     "masks",
+    "masks_sharded",
     "prune_iteratively",
     "remove_masks",
     "save_masks",
     "scores",
+    "solve_sharded",
 ]
 
 if TYPE_CHECKING:
@@ -82,6 +90,8 @@ if TYPE_CHECKING:
     from .mapping import flat_score
     from .masking import Pruning, balance, masks
     from .report import Layer, LayerCollapseWarning, Report
+    from .sharded_masks import masks_sharded
+    from .sharding import ShardedPruning, solve_sharded
 
 
 def __getattr__(name: str) -> Any:

@@ -64,16 +64,18 @@ def flat_score(tensors: Tensors) -> Pieces:
     return as_pieces(check_tensors("scores", tensors))
 
 
-def as_pieces(tensors: Tensors) -> Pieces:
-    """:func:`flat_score` of tensors that are checked."""
+def as_pieces(tensors: Tensors, dtype: np.dtype[Any] | None = None) -> Pieces:
+    """:func:`flat_score` of tensors that are checked; read as `dtype`, where given."""
     labels, values = tuple(tensors), [tensor.detach() for tensor in tensors.values()]
     if values[0].device.type in VIEWED:
-        return ArrayPieces([_viewed(value) for value in values], labels)
-    return TensorPieces(values, labels)
+        return ArrayPieces([_viewed(value) for value in values], labels, dtype)
+    return TensorPieces(values, labels, dtype)
 
 
-def check_tensors(label: str, tensors: Any) -> Tensors:
+def check_tensors(label: str, tensors: Any, *, part: bool = False) -> Tensors:
     """Return a mapping of float tensors on one device that holds an entry at least.
+
+    Or, where it is but a process's `part`, at least one tensor.
 
     Raises
     ------
@@ -93,7 +95,7 @@ def check_tensors(label: str, tensors: Any) -> Tensors:
         if hasattr(tensor, "device_mesh"):
             raise ProblemError(
                 f"{what} is a DTensor, of which this process has a part; wanted whole tensors "
-                "(full_tensor())"
+                "(full_tensor()), or masks_sharded"
             )
         if tensor.layout != torch.strided:
             raise ProblemError(f"{what} has layout {tensor.layout}; wanted a dense tensor")
@@ -101,7 +103,9 @@ def check_tensors(label: str, tensors: Any) -> Tensors:
             raise ProblemError(
                 f"{what} has dtype {tensor.dtype}; wanted float16, bfloat16, float32 or float64"
             )
-    if sum(tensor.numel() for tensor in tensors.values()) == 0:
+    if part and not tensors:
+        raise ProblemError(f"{label}: there is no tensor; wanted one at least, even if empty")
+    if not part and sum(tensor.numel() for tensor in tensors.values()) == 0:
         raise ProblemError(f"{label}: no tensor has an entry; wanted at least one weight")
     check_alike({label: tensors})
     device = next(iter(tensors.values())).device

@@ -19,7 +19,19 @@ from .mapping import Tensors, as_pieces, check_alike, check_tensors
 from .report import Layer, LayerCollapseWarning, Report
 from .store import TensorMask
 
-__all__ = ["Pruning", "balance", "cut", "masks", "named_scores", "reported", "solve_tensors"]
+__all__ = [
+    "Pruning",
+    "balance",
+    "cut",
+    "cut_flat",
+    "labeled",
+    "masks",
+    "name_scores",
+    "named_scores",
+    "reported",
+    "solve_tensors",
+    "warn_of_emptied",
+]
 
 
 class Pruning(NamedTuple):
@@ -179,7 +191,7 @@ def balance(
     named = named_scores("score", scores)
     if not named:
         raise ProblemError("scores: none were given; wanted a mapping or a sequence of mappings")
-    check_alike(_labeled("score", named))
+    check_alike(labeled("score", named))
     first = next(iter(named.values()))
     found = cops_lp.balance(
         _scores(named, first), keep=keep, threads=threads, time_limit=time_limit
@@ -195,12 +207,23 @@ def solve_tensors(
     """Solve for the flat mask of :func:`masks`, with its other arguments for `options`."""
     target = check_tensors("target", target)
     named = named_scores("control", controls)
-    check_alike({"target": target} | _labeled("control", named))
+    check_alike({"target": target} | labeled("control", named))
     return cops_lp.solve(as_pieces(target), _scores(named, target), **options)
 
 
-def named_scores(noun: str, scores: Any) -> dict[str, Tensors]:
-    """Mappings of tensors by name, each checked; a sequence's are numbered, one needs no name."""
+def named_scores(noun: str, scores: Any, *, part: bool = False) -> dict[str, Tensors]:
+    """Mappings of tensors by name, each checked; a sequence's are numbered, one needs no name.
+
+    `part` is as in :func:`check_tensors`.
+    """
+    named = name_scores(noun, scores)
+    for name, tensors in named.items():
+        check_tensors(f"{noun} {name!r}", tensors, part=part)
+    return named
+
+
+def name_scores(noun: str, scores: Any) -> dict[str, Any]:
+    """Scores by name, as :func:`named_scores`, not checked."""
     if scores is None:
         return {}
     if noun == "control" and isinstance(scores, Mapping):
@@ -214,14 +237,14 @@ def named_scores(noun: str, scores: Any) -> dict[str, Tensors]:
             f"{noun}s: {type(scores).__name__}; wanted mappings of names to tensors, "
             "in a mapping or a sequence"
         )
-    for name, tensors in scores.items():
+    for name in scores:
         if not isinstance(name, str):
             raise ProblemError(f"{noun}s: a name is {name!r}; wanted a str")
-        check_tensors(f"{noun} {name!r}", tensors)
     return dict(scores)
 
 
-def _labeled(noun: str, named: dict[str, Tensors]) -> dict[str, Tensors]:
+def labeled(noun: str, named: dict[str, Tensors]) -> dict[str, Tensors]:
+    """Call scores in messages what they are and by their name."""
     return {f"{noun} {name!r}": tensors for name, tensors in named.items()}
 
 
@@ -244,6 +267,11 @@ def cut(target: Tensors, solution: Solution) -> dict[str, torch.Tensor]:
     device = next(iter(target.values())).device
     mask: Any = solution.mask
     flat = mask.tensor if isinstance(mask, TensorMask) else torch.from_numpy(mask).to(device)
+    return cut_flat(target, flat)
+
+
+def cut_flat(target: Tensors, flat: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Views of a flat tensor with the shapes of a mapping's, one after the other."""
     found, start = {}, 0
     for name, tensor in target.items():
         stop = start + tensor.numel()
@@ -265,11 +293,17 @@ def reported(found: Mapping[str, torch.Tensor], *, warn: bool, stacklevel: int) 
             for (name, each), kept in zip(found.items(), counts, strict=True)
         )
     )
-    if report.emptied and warn:
+    if warn:
+        warn_of_emptied(report, stacklevel + 1)
+    return report
+
+
+def warn_of_emptied(report: Report, stacklevel: int) -> None:
+    """Warn where a report has tensors of which nothing is kept."""
+    if report.emptied:
         warnings.warn(
-            f"the masks keep nothing of {len(report.emptied)} of {len(found)} tensors: "
+            f"the masks keep nothing of {len(report.emptied)} of {len(report.layers)} tensors: "
             f"{', '.join(map(repr, report.emptied))}",
             LayerCollapseWarning,
             stacklevel=stacklevel,
         )
-    return report

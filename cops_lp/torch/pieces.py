@@ -26,17 +26,24 @@ _TORCH = {np.dtype(np.float16): torch.float16, np.dtype(np.float32): torch.float
 
 
 class TensorPieces(Pieces):
-    """Pieces that are tensors on one device, of any shapes, strides and float dtypes."""
+    """Pieces that are tensors on one device, of any shapes, strides and float dtypes.
+
+    Read as `dtype`, where given: one that holds all entries exactly.
+    """
 
     def __init__(
-        self, tensors: Sequence[torch.Tensor], labels: Sequence[str] | None = None
+        self,
+        tensors: Sequence[torch.Tensor],
+        labels: Sequence[str] | None = None,
+        dtype: np.dtype[Any] | None = None,
     ) -> None:
         super().__init__([tuple(tensor.shape) for tensor in tensors], labels)
         self.device = tensors[0].device
         self._tensors = [
             tensor.reshape(-1) if tensor.is_contiguous() else tensor for tensor in tensors
         ]
-        self._dtype = common_dtype([_NUMPY[tensor.dtype] for tensor in tensors])
+        own = common_dtype([_NUMPY[tensor.dtype] for tensor in tensors])
+        self._dtype = own if dtype is None else dtype
 
     @property
     def dtype(self) -> np.dtype[Any]:

@@ -11,12 +11,14 @@ import torch
 
 from cops_lp.engine.masses import Masses
 from cops_lp.engine.region import Region
+from cops_lp.engine.screened import ScreenedArrays
 from cops_lp.engine.stores import (
+    PARTS,
     ArrayStore,
     Prepared,
-    Screened,
     check_magnitudes,
-    correctly_rounded,
+    exact_parts,
+    store_of_open,
 )
 from cops_lp.kernels.screening import MASS
 from cops_lp.pieces import fits_single
@@ -152,7 +154,7 @@ class TorchStore:
 
     def screen(
         self, region: Region, mask: TensorMask | None, masses: np.ndarray | None = None
-    ) -> Screened:
+    ) -> ScreenedArrays:
         """See :meth:`cops_lp.engine.stores.Store.screen`."""
         if masses is None:
             masses = np.empty((1 + self.controls, 0))
@@ -196,11 +198,11 @@ class TorchStore:
             magnitudes = np.array([size for _, size in totals]) + near.magnitudes
         check_magnitudes(magnitudes)
         parts = counts.cpu().numpy()
-        return Screened(
+        return ScreenedArrays(
             kept=kept + len(near.kept),
-            sums=np.array(
+            parts_of_sums=np.array(
                 [
-                    correctly_rounded(np.array([*sure, *own]))
+                    exact_parts(np.array([*sure, *own]))
                     for (sure, _), own in zip(totals, near.sums, strict=True)
                 ]
             ),
@@ -212,8 +214,12 @@ class TorchStore:
             starts=np.array([start for start, _ in blocks]),
         )
 
+    def open_store(self, screened: ScreenedArrays, copies: np.ndarray | None = None) -> ArrayStore:
+        """See :meth:`cops_lp.engine.stores.Store.open_store`; in memory."""
+        return store_of_open(screened, copies)
+
     def hand_out(
-        self, mask: TensorMask, screened: Screened, amounts: np.ndarray, around: int
+        self, mask: TensorMask, screened: ScreenedArrays, amounts: np.ndarray, around: int
     ) -> list[np.ndarray]:
         """See :meth:`cops_lp.engine.stores.Store.hand_out`."""
         before = np.zeros_like(amounts)
@@ -281,8 +287,10 @@ def _decided(scores: np.ndarray, region: Region, threads: int) -> _Decided:
     n = scores.shape[1]
     if n == 0:
         nothing = np.empty(0, np.int64)
-        return _Decided(nothing, nothing, np.zeros((len(scores), 2)), np.zeros(len(scores)))
+        return _Decided(nothing, nothing, np.zeros((len(scores), PARTS)), np.zeros(len(scores)))
     store = ArrayStore(tuple(scores), threads)
     mask = store.new_mask()
     screened = store.screen(region, mask)
-    return _Decided(np.flatnonzero(mask), screened.index, screened.sums, screened.magnitudes)
+    return _Decided(
+        np.flatnonzero(mask), screened.index, screened.parts_of_sums, screened.magnitudes
+    )

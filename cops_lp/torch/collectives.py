@@ -1,0 +1,228 @@
+"""What the ranks of a process group say to one another: arrays, and errors with them.
+
+All ranks run the same code on the same numbers, and meet before each exchange: there a rank
+that has failed says so, and ranks that are about to do different things find out. So nobody
+waits for a rank that does not come.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from cops_lp.errors import SolverError
+
+__all__ = ["Collectives"]
+
+_MOST = 1 << 22  # bytes in one collective, all ranks' parts together
+_FINE, _FAILED, _LEFT = 0, 1, 2
+
+Found = TypeVar("Found")
+
+
+class _EndedError(Exception):
+    """A rank has left, or the ranks disagree: nobody may go on. Its cause says why.
+
+    `rank` is the one whose error that is; −1 where it is everybody's.
+    """
+
+    def __init__(self, rank: int = -1) -> None:
+        super().__init__(rank)
+        self.rank = rank
+
+
+class Collectives:
+    """Exchanges among the ranks of a process group, counted.
+
+    Parameters
+    ----------
+    group : ProcessGroup or None
+        None is the default group.
+
+    Attributes
+    ----------
+    rank, size : int
+        This process's in the group, and of the group.
+    calls, bytes, largest : int
+        Collectives so far, the bytes that they brought to each rank, and the most in one.
+    """
+
+    def __init__(self, group: dist.ProcessGroup | None) -> None:
+        self._group = group
+        self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
+        self.calls = self.bytes = self.largest = 0
+        self._device = torch.device("cpu")
+        if "nccl" in str(dist.get_backend(group)):
+            self._device = torch.device("cuda", torch.cuda.current_device())
+        self._ended = False
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Begin and end together: where the body raises on some rank, all ranks raise that.
+
+        Of several errors that of the lowest rank. Not so for KeyboardInterrupt and the like.
+        """
+        self._ended = False
+        try:
+            yield
+        except _EndedError as error:
+            raise _cause(error) from None
+        except Exception as error:
+            if self._ended:  # the exchange itself failed: there is nobody to tell
+                raise
+            try:
+                self._meet("end", (), error, _LEFT)
+            except _EndedError as ended:
+                if ended.rank != self.rank:
+                    raise _cause(ended) from None
+            raise
+        else:
+            try:
+                self._meet("end", (), None, _FINE)
+            except _EndedError as error:
+                raise _cause(error) from None
+
+    def each(self, what: str, work: Callable[[], Found], *arguments: Any) -> Found:
+        """Do a rank's own work; where it raises on some rank, the same is raised on all.
+
+        `what` and `arguments` (arrays, numbers) must be the same on all ranks.
+        """
+        found: Found | None = None
+        failure: Exception | None = None
+        try:
+            found = work()
+        except Exception as error:
+            failure = error
+        self._meet(what, arguments, failure, _FINE if failure is None else _FAILED)
+        return found  # type: ignore[return-value]
+
+    def gather(self, values: np.ndarray) -> np.ndarray:
+        """All ranks' arrays of one shape and dtype, stacked by rank."""
+        own = np.ascontiguousarray(values)
+        flat = torch.from_numpy(own.reshape(-1).view(np.uint8).copy())
+        step = max(_MOST // self.size, 1)
+        starts = range(0, len(flat), step)
+        if not starts:
+            return np.empty((self.size, *own.shape), own.dtype)
+        parts = [self._gathered(flat[start : start + step]) for start in starts]
+        stacked = np.concatenate(parts, axis=1)
+        return stacked.view(own.dtype).reshape(self.size, *own.shape)
+
+    def fill(self, values: np.ndarray) -> np.ndarray:
+        """Put together an array of which each entry is given by one rank; 0 by the others.
+
+        float32, float64, int64 or uint8; its bits are kept.
+        """
+        own = np.ascontiguousarray(values)
+        raw = own.reshape(-1).view(np.uint8)
+        padded = np.zeros(-(-len(raw) // 8) * 8, np.uint8)  # whole words
+        padded[: len(raw)] = raw
+        words = torch.from_numpy(padded.view(np.int64))
+        for start in range(0, len(words), _MOST // 8):
+            part = words[start : start + _MOST // 8]
+            there = part.to(self._device)
+            self._count(8 * len(part))
+            self._run(partial(dist.all_reduce, there, group=self._group))
+            part.copy_(there)
+        return padded[: len(raw)].view(own.dtype).reshape(own.shape)
+
+    def _gathered(self, part: torch.Tensor) -> np.ndarray:
+        there = part.to(self._device)
+        rows = [torch.empty_like(there) for _ in range(self.size)]
+        self._count(self.size * len(part))
+        self._run(partial(dist.all_gather, rows, there, group=self._group))
+        found: np.ndarray = torch.stack(rows).cpu().numpy()
+        return found
+
+    def _run(self, collective: Callable[[], Any]) -> None:
+        try:
+            collective()
+        except BaseException:  # an interrupt too: the others are out of step now
+            self._ended = True
+            raise
+
+    def _count(self, size: int) -> None:
+        self.calls += 1
+        self.bytes += size
+        self.largest = max(self.largest, size)
+
+    def _meet(
+        self, what: str, arguments: tuple[Any, ...], failure: Exception | None, state: int
+    ) -> None:
+        """Learn whether all ranks are fine, and about to do the same.
+
+        Raises
+        ------
+        _EndedError
+            Some rank left, or the ranks are out of step.
+        Exception
+            What `failure` is on the lowest rank that has one.
+        """
+        text = b"" if failure is None else _packed(failure, self.rank)
+        head = np.array([state, len(text), _digest(what, arguments)], np.int64)
+        heads = self.gather(head)
+        states, lengths, digests = heads.T
+        if states.any():
+            room = np.zeros(int(lengths.max()), np.uint8)
+            room[: len(text)] = np.frombuffer(text, np.uint8)
+            texts = self.gather(room)
+            left = (states == _LEFT).any()
+            first = int(np.flatnonzero(states)[0])
+            error = _unpacked(texts[first, : lengths[first]].tobytes(), first)
+            if not left and (digests == digests[0]).all():
+                raise error
+            self._ended = True
+            raise _EndedError(first) from error
+        if (digests != digests[0]).any():
+            self._ended = True
+            raise _EndedError from SolverError(
+                f"the ranks are out of step: rank {self.rank} came to {what!r}, and others to "
+                "something else or with other numbers; wanted the same arguments, versions and "
+                "kind of processor on every rank"
+            )
+
+
+def _cause(error: _EndedError) -> Exception:
+    cause = error.__cause__
+    assert isinstance(cause, Exception)
+    cause.__traceback__ = None
+    return cause
+
+
+def _digest(what: str, arguments: tuple[Any, ...]) -> int:
+    """64 bits that differ where what is to be done does."""
+    found = hashlib.blake2b(what.encode(), digest_size=8)
+    for argument in arguments:
+        if argument is None:
+            found.update(b"None")
+            continue
+        array = np.ascontiguousarray(argument)
+        found.update(repr((array.shape, array.dtype.str)).encode())
+        found.update(array.tobytes())
+    return int.from_bytes(found.digest(), "little", signed=True)
+
+
+def _packed(error: Exception, rank: int) -> bytes:
+    """An error as the other ranks' own; those that cannot be sent as a SolverError."""
+    try:
+        packed = pickle.dumps(error)
+        pickle.loads(packed)
+    except Exception:
+        packed = pickle.dumps(
+            SolverError(f"rank {rank} failed with {type(error).__name__}: {error}")
+        )
+    return packed
+
+
+def _unpacked(packed: bytes, rank: int) -> Exception:
+    error: Exception = pickle.loads(packed)
+    error.add_note(f"(raised on rank {rank} of the process group)")
+    return error

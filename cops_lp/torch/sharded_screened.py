@@ -1,0 +1,197 @@
+"""What a pass over the scores of all ranks found; the open weights stay where they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cops_lp.engine.candidates import CandidateArrays, Candidates, distances
+from cops_lp.engine.masses import Masses
+from cops_lp.engine.screened import ScreenedArrays
+
+from .collectives import Collectives
+from .layout import Layout
+from .sharded_mask import ShardedMask
+
+__all__ = ["ShardedCandidates", "ShardedScreened"]
+
+
+@dataclass(frozen=True, slots=True)
+class ShardedScreened:
+    """:class:`cops_lp.engine.screened.Screened` of all ranks.
+
+    Attributes
+    ----------
+    kept, sums, magnitudes, masses
+        Of all ranks.
+    sizes : ndarray of float64, shape (1 + K,)
+        What `largest` is.
+    own : ScreenedArrays
+        What this rank's pass found, by the positions of its own weights.
+    counts : ndarray of int64, shape (ranks, P)
+        How many weights are open in each piece of `layout`, but for masses.
+    layout, opened : Layout
+        Of all weights, and of the open ones.
+    ranks : Collectives
+    """
+
+    kept: int
+    sums: np.ndarray
+    magnitudes: np.ndarray
+    masses: Masses
+    sizes: np.ndarray
+    own: ScreenedArrays
+    counts: np.ndarray
+    layout: Layout
+    opened: Layout
+    ranks: Collectives
+
+    @property
+    def count(self) -> int:
+        """See :attr:`Screened.count`."""
+        return self.opened.size
+
+    @property
+    def open_count(self) -> int:
+        """See :attr:`Screened.open_count`."""
+        return self.opened.size + int(self.masses.counts.sum())
+
+    def largest(self) -> np.ndarray:
+        """See :meth:`Screened.largest`."""
+        return self.sizes
+
+    def at_least(self, weights: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        """See :meth:`Screened.at_least`."""
+
+        def work() -> np.ndarray:
+            return self.own.at_least(weights, scores)
+
+        found = self.ranks.gather(self.ranks.each("at least", work, weights, scores))
+        return np.asarray(found.sum(axis=0))
+
+    def ends(self, weights: np.ndarray, kept: ShardedMask) -> tuple[float, float]:
+        """See :meth:`Screened.ends`."""
+
+        def work() -> np.ndarray:
+            return np.array(self.own.ends(weights, kept.own))
+
+        found = self.ranks.gather(self.ranks.each("ends", work, weights))
+        return float(found[:, 0].min()), float(found[:, 1].max())
+
+    def write(self, mask: ShardedMask, kept: ShardedMask) -> None:
+        """See :meth:`Screened.write`; each rank its own."""
+        self.own.write(mask.own, kept.own)
+
+    def places(self, positions: np.ndarray) -> np.ndarray:
+        """See :meth:`Screened.places`."""
+        if not len(positions):
+            return np.empty(0, np.int64)
+        order = np.argsort(positions)
+
+        def work() -> np.ndarray:
+            out = np.zeros(len(positions), np.int64)
+            there, here = self.opened.among_own(positions[order])
+            out[order[there]] = self.layout.among_all(self.own.index[here])
+            return out
+
+        return self.ranks.fill(self.ranks.each("places", work, positions))
+
+    def candidates(self, index: np.ndarray, scores: np.ndarray, width: float) -> ShardedCandidates:
+        """See :meth:`Screened.candidates`."""
+        order = np.argsort(index)
+        there, here = self.layout.among_own(index[order])
+        own = self.own.candidates(here, scores[:, order[there]], width)
+        return ShardedCandidates(own, self.layout, self.ranks)
+
+
+class ShardedCandidates:
+    """:class:`cops_lp.engine.candidates.Candidates` of all ranks.
+
+    Parameters
+    ----------
+    own : CandidateArrays
+        This rank's, by the positions of its own weights.
+    layout : Layout
+    ranks : Collectives
+    """
+
+    def __init__(self, own: CandidateArrays, layout: Layout, ranks: Collectives) -> None:
+        self._own, self._layout, self._ranks = own, layout, ranks
+
+    @property
+    def width(self) -> float:
+        """See :attr:`Candidates.width`."""
+        return self._own.width
+
+    def nearest(
+        self,
+        multipliers: np.ndarray,
+        threshold: float,
+        mask: ShardedMask,
+        fractional: np.ndarray,
+        count: int,
+    ) -> CandidateArrays:
+        """See :meth:`Candidates.nearest`; two exchanges."""
+        index, scores = self._index, self._own.scores
+
+        def work() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+            distance = distances(scores, multipliers, threshold)
+            inside = np.isin(index, self._layout.among_own(fractional)[1])
+            kept = np.array(mask.own[index]) & ~inside
+            least = np.full((2, count), np.inf)
+            for row, side in zip(least, (kept, ~kept), strict=True):
+                some = distance[side]
+                if len(some) > count:
+                    some = np.partition(some, count - 1)[:count]
+                row[: len(some)] = some
+            return distance, inside, kept, least
+
+        distance, inside, kept, least = self._ranks.each(
+            "nearest", work, multipliers, threshold, fractional
+        )
+        nearest = np.sort(np.concatenate([*self._ranks.gather(least)], axis=1), axis=1)
+        limit = np.where(kept, nearest[0, count - 1], nearest[1, count - 1])
+        return self._gathered(np.flatnonzero((distance <= limit) | inside))
+
+    def gathered(self) -> CandidateArrays:
+        """See :meth:`Candidates.gathered`."""
+        return self._gathered(np.arange(len(self._index)))
+
+    def check_agree(
+        self,
+        wider: Candidates,
+        multipliers: np.ndarray,
+        threshold: float,
+        mask: ShardedMask,
+        changed: np.ndarray,
+    ) -> None:
+        """See :meth:`Candidates.check_agree`; each rank compares its own."""
+        if not isinstance(wider, ShardedCandidates):
+            self.gathered().check_agree(wider, multipliers, threshold, mask, changed)
+            return
+        others = wider._own
+
+        def work() -> None:
+            own = self._layout.among_own(changed)[1]
+            self._own.check_agree(others, multipliers, threshold, mask.own, own)
+
+        self._ranks.each("agree", work, multipliers, threshold)
+
+    @property
+    def _index(self) -> np.ndarray:
+        assert self._own.index is not None
+        return self._own.index
+
+    def _gathered(self, chosen: np.ndarray) -> CandidateArrays:
+        """Some of each rank's, on all ranks."""
+        scores = self._own.scores
+        counts = self._ranks.gather(np.array([len(chosen)]))[:, 0]
+        start = int(counts[: self._ranks.rank].sum())
+        index = np.zeros(int(counts.sum()), np.int64)
+        found = np.zeros((len(scores), len(index)), scores.dtype)
+        index[start : start + len(chosen)] = self._layout.among_all(self._index[chosen])
+        found[:, start : start + len(chosen)] = scores[:, chosen]
+        index, found = self._ranks.fill(index), self._ranks.fill(found)
+        order = np.argsort(index)
+        return CandidateArrays(index[order], found[:, order], self.width)
