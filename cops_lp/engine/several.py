@@ -287,7 +287,7 @@ def _rounded(scores: np.ndarray, k: int, floors: np.ndarray, search: Search) -> 
     # A weight that is fractional by rounding only, and off the threshold, is not fractional.
     r = scores[0, inside] + lam @ scores[1:, inside] - mu[0]
     terms = np.abs(scores[0, inside]) + lam @ np.abs(scores[1:, inside]) + abs(mu[0])
-    off = (np.abs(r) > 1e-13 * terms) & (np.minimum(x[inside], 1.0 - x[inside]) < 1e-13)
+    off = (np.abs(r) > 1e-13 * terms) & (np.minimum(x[inside], 1.0 - x[inside]) < 3e-15)
     if off.any():
         x[inside[off]] = np.round(x[inside[off]])
         inside = inside[~off]
