@@ -40,7 +40,8 @@ CASES = [
 @functools.cache
 def answers(size, folder):
     """What each rank said of each case; processes are started once for all of them."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    package = str(Path(cops_lp.__file__).parents[1])  # the one that is tested here
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": package}
     command = [sys.executable, str(WORKER)]
     processes = [
         subprocess.Popen(
