@@ -488,7 +488,8 @@ def wrong_dtensors(rank, size):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         ct.masks_sharded({"a": good, "b": distribute_tensor(whole - 9.0, mesh, [Shard(0)])}, keep=9)
-    assert [one.category for one in caught] == [ct.LayerCollapseWarning]
+    # Beside it, DTensors of older versions warn for themselves.
+    assert [one.category for one in caught].count(ct.LayerCollapseWarning) == 1
 
 
 @case

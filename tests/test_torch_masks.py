@@ -304,7 +304,7 @@ def test_masks_copy_and_save_like_any_tensors(tmp_path, place):
     assert path.stat().st_size < sum(mask.numel() for mask in masks.values()) + 2_000
     loaded = ct.load_masks(path)
     torch.save(masks, tmp_path / "masks.pt")
-    for found in (copied, loaded, torch.load(tmp_path / "masks.pt")):
+    for found in (copied, loaded, torch.load(tmp_path / "masks.pt", weights_only=True)):
         assert found.keys() == masks.keys()
         assert all(torch.equal(found[name], mask) for name, mask in masks.items())
     with pytest.raises(ProblemError, match="already exists"):
