@@ -2,45 +2,23 @@
 
     python -m tests.covered [--least PERCENT]
 
-Runs the suite as it is, then the tests that reach the kernels with NUMBA_DISABLE_JIT=1, where
-they are Python code that can be followed. There a test is ended, and reported as skipped, after
-two seconds: what takes milliseconds compiled may take an hour. Prints what is not covered;
-exit status 1 where a test fails or less than PERCENT (95) of lines and branches is covered. Some
-half an hour on one core.
+Runs the suite as it is, child processes included, then with NUMBA_DISABLE_JIT=1 those tests that
+take small inputs through every kernel: there kernels are Python code that can be followed. Prints
+what is not covered; exit status 1 where a test fails or less than PERCENT (95) of lines and
+branches is covered. Some twenty minutes on one core.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parent.parent
-_SECONDS = 2
-_KERNELS = "dual_simplex driver extremes integral masses rounding"
-
-
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    """End a test in time: for ``pytest -p tests.covered``, which the second run uses."""
-
-    def late(*_: object) -> None:
-        pytest.skip(f"more than {_SECONDS} s without the compiler")
-
-    before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(_SECONDS)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+_FOLLOWED = ["tests/test_small.py", "tests/test_driver.py", "-k", "small or 1501 or in_order"]
 
 
 def _run(settings: Path, arguments: list[str], **environment: str) -> int:
@@ -60,10 +38,9 @@ def main() -> int:
             "[run]\nbranch = true\nsource = cops_lp\nparallel = true\npatch = subprocess\n"
             f"data_file = {folder}/data\n"
         )
-        kernels = [f"tests/test_{name}.py" for name in _KERNELS.split()]
         codes = [
             _run(settings, []),
-            _run(settings, ["-p", "tests.covered", *kernels], NUMBA_DISABLE_JIT="1"),
+            _run(settings, _FOLLOWED, NUMBA_DISABLE_JIT="1"),
         ]
         coverage = [sys.executable, "-m", "coverage"]
         rest = [f"--rcfile={settings}"]

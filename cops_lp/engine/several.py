@@ -294,7 +294,7 @@ def _rounded(scores: np.ndarray, k: int, floors: np.ndarray, search: Search) -> 
         kept = x >= 1.0
         lam, rest, mu, complementarity = _settled(scores, *given, x, _GAP * scale)
     wanted = [
-        Fraction(k - int(kept.sum())),
+        Fraction(int(k) - int(kept.sum())),
         *(
             sum(map(Fraction, parts.tolist()), Fraction(0))
             - sum(map(Fraction, _exact_sum(row[kept])), Fraction(0))

@@ -189,7 +189,7 @@ class ArrayStore:
         sums = np.concatenate([chunk.sums for chunk in chunks])
         with np.errstate(over="ignore"):
             magnitudes = check_magnitudes(sums[:, 3].sum(axis=0))
-        kept = sum(chunk.kept for chunk in chunks)
+        kept = int(sum(chunk.kept for chunk in chunks))
         parts = np.array([chunk.counts for chunk in chunks])
         n = sum(len(chunk.index) for chunk in chunks)
         index = np.empty(n, dtype=np.int64)
