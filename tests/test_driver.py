@@ -10,25 +10,19 @@ import pytest
 
 import cops_lp
 from cops_lp import Status
-from cops_lp.engine import driver, guess
+from cops_lp.engine import driver
 from cops_lp.engine.region import Cone, Ellipsoid
 from cops_lp.engine.stores import ArrayStore
 
 from .checks import assert_certified
+from .guessing import guess_early
 from .instances import controlled_instance, random_instance
 
 
 @pytest.fixture(params=["sample", "whole"])
 def tiny_samples(request, monkeypatch):
     """Guess from 40 weights on, so that small instances take the large ones' way."""
-    monkeypatch.setattr(driver, "_DIRECT", (40, 40, 40))
-    monkeypatch.setattr(driver, "_SMALL", 0)
-    monkeypatch.setattr(guess, "_FIRST", 32)
-    monkeypatch.setattr(guess, "_KEPT", 8)
-    if request.param == "sample":
-        monkeypatch.setattr(driver, "_SAMPLE", (64, 128))
-        monkeypatch.setattr(driver, "_WHOLE", 0)
-        monkeypatch.setattr(driver, "_WHOLE_NEAR", 500)
+    guess_early(monkeypatch, request.param)
 
 
 def direct(monkeypatch, *args, **kwargs):

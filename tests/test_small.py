@@ -11,9 +11,9 @@ import pytest
 
 import cops_lp
 from cops_lp import Status
-from cops_lp.engine import driver, guess
 
 from .checks import assert_certified
+from .guessing import guess_early
 from .instances import controlled_instance, random_instance
 from .small_instances import small_instance
 from .test_rational import compare
@@ -28,14 +28,7 @@ def test_against_rational_arithmetic(first):
 @pytest.fixture(params=["sample", "whole"])
 def tiny_samples(request, monkeypatch):
     """Guess from 40 weights on."""
-    monkeypatch.setattr(driver, "_DIRECT", (40, 40, 40))
-    monkeypatch.setattr(driver, "_SMALL", 0)
-    monkeypatch.setattr(guess, "_FIRST", 32)
-    monkeypatch.setattr(guess, "_KEPT", 8)
-    if request.param == "sample":
-        monkeypatch.setattr(driver, "_SAMPLE", (64, 128))
-        monkeypatch.setattr(driver, "_WHOLE", 0)
-        monkeypatch.setattr(driver, "_WHOLE_NEAR", 500)
+    guess_early(monkeypatch, request.param)
 
 
 @pytest.mark.parametrize("seed", range(80_000, 80_020))

@@ -19,7 +19,7 @@ import numpy as np
 
 from . import doubles
 
-__all__ = ["Masses", "Windows", "count_at_least", "find_masses", "solve_by_windows"]
+__all__ = ["Masses", "Windows", "combined", "count_at_least", "find_masses", "solve_by_windows"]
 
 _LOOK = 512  # weights looked at first
 _OFTEN = 16  # of which so many must be equal to look further
@@ -131,8 +131,8 @@ def count_at_least(rest: np.ndarray, weights: np.ndarray, scores: np.ndarray) ->
     -------
     ndarray of int64, shape (m,)
     """
-    s = _combined(weights, rest)
-    return np.array([np.count_nonzero(s >= x) for x in _combined(weights, scores)], np.int64)
+    s = combined(weights, rest)
+    return np.array([np.count_nonzero(s >= x) for x in combined(weights, scores)], np.int64)
 
 
 def solve_by_windows(
@@ -166,7 +166,7 @@ def solve_by_windows(
     """
     counts = masses.counts
     width = np.minimum(counts, _COPIES)
-    amount = _amounts(above, _combined(guess, masses.scores), counts, k)
+    amount = _amounts(above, combined(guess, masses.scores), counts, k)
     first = np.clip(amount - width // 2, 0, counts - width)
     while True:
         windows = Windows(first, width)
@@ -183,10 +183,10 @@ def solve_by_windows(
         width, first = wider, np.clip(first, 0, counts - wider)
 
 
-def _combined(weights: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Weighted sums, the same bits wherever a column is: no matrix product."""
+def combined(weights: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Σ_j weights_j scores_j, the same bits wherever a column is: no matrix product."""
     total = np.zeros(scores.shape[1])
-    with np.errstate(over="ignore", invalid="ignore"):  # a guess only
+    with np.errstate(over="ignore", invalid="ignore"):  # not finite: no use as a threshold
         for weight, row in zip(weights, scores, strict=True):
             total += np.multiply(row, weight, dtype=np.float64)
     return total

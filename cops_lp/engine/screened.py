@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from .candidates import CandidateArrays, Candidates
-from .masses import Masses, count_at_least
+from .masses import Masses, combined, count_at_least
 
 __all__ = ["Screened", "ScreenedArrays", "ends_of", "largest_sizes"]
 
@@ -150,8 +150,6 @@ def largest_sizes(scores: np.ndarray) -> np.ndarray:
 
 def ends_of(scores: np.ndarray, weights: np.ndarray, kept: np.ndarray) -> tuple[float, float]:
     """Least combined score where `kept`, and largest elsewhere."""
-    combined = np.zeros(scores.shape[1])
-    for weight, row in zip(weights, scores, strict=True):
-        combined += np.multiply(row, weight, dtype=np.float64)
-    least, largest = combined[kept].min(initial=np.inf), combined[~kept].max(initial=-np.inf)
+    s = combined(weights, scores)
+    least, largest = s[kept].min(initial=np.inf), s[~kept].max(initial=-np.inf)
     return float(least), float(largest)
