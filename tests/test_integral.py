@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 import cops_lp
-from cops_lp import InfeasibleError, IntegerInfeasibleError, ProblemError, Status, integral
+from cops_lp import InfeasibleError, IntegerInfeasibleError, ProblemError, Status
+from cops_lp.integral import joins
+from cops_lp.integral.items import Best, Items
 from cops_lp.kernels import subsets
 
 from .checks import assert_certified
@@ -242,11 +244,10 @@ def test_lists_of_subsets_are_complete():
 @pytest.mark.parametrize("quartered", [False, True])
 def test_the_joins_look_at_every_set(quartered, monkeypatch):
     """A set of items is in a join where its parts cost what the join walks to and lists."""
-    monkeypatch.setattr(integral, "_QUARTERED", 0 if quartered else 1000)
+    monkeypatch.setattr(joins, "_QUARTERED", 0 if quartered else 1000)
     n = 40
     row = np.arange(1.0, n + 1.0)
-    core = integral.Core(np.arange(n), np.stack((row, row)), row, row > 20.0, np.inf)
-    jobs = integral._jobs(integral._Items(core), n)
+    jobs = joins.jobs(Items(np.arange(n), np.stack((row, row)), row), n)
     assert len(jobs) == (14 if quartered else 2)
     for job in jobs:
         assert sorted([*job.walked, *job.listed]) == list(range(n))
@@ -263,13 +264,51 @@ def test_the_joins_look_at_every_set(quartered, monkeypatch):
         )
 
 
+@pytest.mark.parametrize("quartered", [False, True])
+def test_a_walk_finds_the_best_of_all_sets(quartered, monkeypatch):
+    """Against a list of all of them, whatever the floors are worth and whatever is in doubt."""
+    monkeypatch.setattr(joins, "_QUARTERED", 0 if quartered else 1000)
+    n, found = 12, 0
+    chosen = (np.arange(1 << n)[:, None] >> np.arange(n)) & 1 == 1
+    for seed in range(400):
+        rng = np.random.default_rng(seed)
+        K = int(rng.integers(1, 4))
+        scores = rng.standard_normal((1 + K, n))
+        if seed % 4 == 0:
+            scores = np.round(scores)
+        if seed % 8 == 0:  # copies
+            scores[:, 6:] = scores[:, :6]
+        reduced = (rng.standard_normal(1 + K) @ scores - 0.3) * rng.choice([1.0, 0.01])
+        items = Items(np.arange(n), scores, reduced)
+        prices = rng.exponential(size=K) * rng.choice([0.0, 1e-3, 1.0, 1e3], size=K)
+        need = np.concatenate(([rng.integers(-2, 3)], rng.normal(0.0, 0.7, K)))
+        doubt = np.where(prices > 0.0, rng.choice([0.0, 1e-14, -0.01], size=K), 0.3)
+        limit = float(rng.choice([rng.random() * items.cost.sum(), np.inf]))
+        cost, sums = chosen @ items.cost, chosen @ items.entries
+        excess = sums[:, 1:] - need[1:]
+        met = (sums[:, 0] == need[0]) & np.all(excess >= -doubt, axis=1) & (cost <= limit)
+        losses = np.where(met, cost + excess @ prices, np.inf)
+        known = float(rng.choice([np.inf, np.median(losses[met]) if met.any() else 1.0]))
+        best = Best(known)
+        assert joins.walk(items, n, limit, need, prices, doubt, best, np.inf, 1)
+        if min(losses.min(), known) > limit:  # sets that lose more need not be looked at
+            assert best.loss > limit
+            continue
+        assert best.loss == pytest.approx(min(losses.min(), known), rel=1e-9, abs=1e-12)
+        if best.items is not None:
+            at = int((1 << best.items).sum())
+            assert losses[at] == pytest.approx(best.loss, rel=1e-9, abs=1e-12)
+            found += 1
+    assert found > 50, found
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_quarters_find_what_halves_find(seed, monkeypatch):
     scores, k, floors = instance(seed)
     args = (scores[0], list(scores[1:]))
     how = {"keep": k, "floors": list(floors), "integral": True, "raise_on_infeasible": False}
     halves = cops_lp.solve(*args, **how)
-    monkeypatch.setattr(integral, "_QUARTERED", 0)
+    monkeypatch.setattr(joins, "_QUARTERED", 0)
     quarters = cops_lp.solve(*args, **how)
     assert quarters.integer_bound == halves.integer_bound or (
         halves.status is quarters.status is Status.INFEASIBLE

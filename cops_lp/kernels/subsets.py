@@ -11,9 +11,10 @@ import numpy as np
 
 from ._jit import compiled
 
-__all__ = ["FILTER", "find_slots", "join_subsets", "list_subsets"]
+__all__ = ["CELLS", "fill_filters", "join_subsets", "list_subsets", "sort_subsets"]
 
-FILTER = 1 << 15
+CELLS = 2.0**26
+EDGE = 2e-6  # of a cell: more than rounding may move a sum, up to 2^26 cells from 0
 
 
 @compiled
@@ -83,72 +84,166 @@ def list_subsets(cost, after, entries, limit, costs, sums, parent, last):
 
 
 @compiled
-def _mixed(count, x):
-    """Hash of a count and a cell of the first axis."""
+def _hash(count, x, y):
+    """Hash of a count and a cell of two sums."""
     h = np.uint64(np.int64(count)) * np.uint64(0xFF51AFD7ED558CCD)
-    h ^= np.uint64(np.int64(x)) * np.uint64(0x9E3779B97F4A7C15)
-    return (h ^ (h >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
+    h += np.uint64(x) * np.uint64(0x9E3779B97F4A7C15)
+    h += np.uint64(y) * np.uint64(0xC2B2AE3D27D4EB4F)
+    h = (h ^ (h >> np.uint64(31))) * np.uint64(0xBF58476D1CE4E5B9)
+    return h ^ (h >> np.uint64(29))
 
 
 @compiled
-def _slot(h, y, slots):
-    """Place of a cell in a table of `slots`, a power of two up to 2^31; cells may share one."""
-    h ^= np.uint64(np.int64(y)) * np.uint64(0xC2B2AE3D27D4EB4F)
-    h = (h ^ (h >> np.uint64(31))) * np.uint64(0x94D049BB133111EB)
-    return np.int64((h >> np.uint64(32)) & np.uint64(slots - 1))
+def _cell(place):
+    """Number of a cell, above 0; sums are below ±CELLS cells."""
+    return np.int64(place + 2.0 * CELLS)
 
 
 @compiled
-def _bit(h):
-    """Place of a cell of the first axis among FILTER."""
-    return np.int64((h >> np.uint64(40)) & np.uint64(FILTER - 1))
+def _word(h, words):
+    """Place of a cell in a filter of so many words, up to 2^32."""
+    return np.int64(((h >> np.uint64(32)) * np.uint64(words)) >> np.uint64(32))
 
 
 @compiled
-def _cell(value, per):
-    """Number of the cell of a sum; `per` is cells per unit, 0 for one cell in all."""
-    return np.int64(np.floor(max(-1e9, min(1e9, value * per))))
+def _bits(h):
+    """Two bits of that word."""
+    one = np.uint64(1)
+    return one << (h & np.uint64(63)) | one << ((h >> np.uint64(6)) & np.uint64(63))
 
 
 @compiled
-def find_slots(sums, axes, per, slots, places, seen):
-    """Slot of each listed subset, by its count and the cells of two of its sums.
+def sort_subsets(costs, sums, by_cost, axes, per, starts, order):
+    """Sort listed subsets by the slot of their count and the cells of two sums, then by cost.
 
     Parameters
     ----------
-    sums : float64, shape (n, 1 + K)
+    costs, sums : float64, shapes (n,) and (n, 1 + K)
+    by_cost : int64, shape (n,)
+        Their places by ascending cost.
     axes : int64, shape (2,)
         Which sums.
     per : float64, shape (2,)
-        Cells per unit of each; 0 leaves it out.
-    slots : int
-        A power of two.
-    places : int64, shape (n,), filled
-        From 0 to slots − 1.
-    seen : bool, shape (FILTER,), changed
-        True where the count and the first cell of one of them lead.
+        Cells per unit of each; 0 leaves it out. Sums have less than CELLS.
+    starts : int32, shape (slots + 1,), filled
+        Where each slot starts; slots is a power of two.
+    order : int32, shape (n,), filled
     """
-    for q in range(len(sums)):
-        h = _mixed(np.int64(sums[q, 0]), _cell(sums[q, axes[0]], per[0]))
-        seen[_bit(h)] = True
-        places[q] = _slot(h, _cell(sums[q, axes[1]], per[1]), slots)
+    n = len(costs)
+    slots = np.uint64(len(starts) - 2)
+    place = np.empty(n, np.int32)
+    starts[:] = 0
+    for q in range(n):
+        x, y = _cell(sums[q, axes[0]] * per[0]), _cell(sums[q, axes[1]] * per[1])
+        place[q] = np.int64(_hash(sums[q, 0], x, y) & slots)
+        starts[place[q] + 1] += 1
+    for slot in range(1, len(starts)):
+        starts[slot] += starts[slot - 1]
+    free = starts.copy()
+    for at in range(n):
+        q = by_cost[at]
+        order[free[place[q]]] = q
+        free[place[q]] += 1
 
 
 @compiled
-def _first_cell(least, per):
-    """First cell in which a sum of at least so much can be, up to rounding at a cell's border."""
-    return _cell(least - 1e-6 / per, per) if per > 0.0 else np.int64(0)
+def fill_filters(costs, sums, axes, reach, per, offsets, words):
+    """Mark the cells in which a set may be that has a listed one as partner.
+
+    Parameters
+    ----------
+    costs, sums : float64, shapes (n,) and (n, 1 + K)
+    axes : int64, shape (2,)
+    reach : float64, shape (levels,)
+        A level is for sets that leave so much to a partner, and knows what costs no more.
+    per : float64, shape (levels, 2)
+        Cells per unit. Partners are at most half a cell above what is looked for.
+    offsets : int64, shape (levels + 1,)
+        Where a level's words start.
+    words : uint64, shape (any,), changed
+    """
+    for level in range(len(reach)):
+        start, size = offsets[level], offsets[level + 1] - offsets[level]
+        for q in range(len(costs)):
+            if costs[q] > reach[level]:
+                continue
+            one, two = sums[q, axes[0]] * per[level, 0], sums[q, axes[1]] * per[level, 1]
+            for x in range(_cell(one - 0.5 - EDGE), _cell(one + EDGE) + 1):
+                for y in range(_cell(two - 0.5 - EDGE), _cell(two + EDGE) + 1):
+                    h = _hash(sums[q, 0], x, y)
+                    words[start + _word(h, size)] |= _bits(h)
 
 
 @compiled
-def _last_cell(most, per):
-    return _cell(most + 1e-6 / per, per) if per > 0.0 else np.int64(0)
+def _best_partner(cost, rest, limit, best, price, doubt, axes, per, starts, costs, sums, found):
+    """Least loss with a listed subset, if below `best`; its place goes to found[0].
+
+    found[1] counts what was looked at.
+    """
+    # A partner meets the floors, by less than what the loss found allows.
+    room = min(limit, best) - cost
+    one, two = axes[0], axes[1]
+    slots = np.uint64(len(starts) - 2)
+    one_more = room / price[one - 1] if per[0] > 0.0 else 0.0
+    two_more = room / price[two - 1] if per[1] > 0.0 else 0.0
+    low = _cell((rest[one] - doubt[one - 1]) * per[0] - EDGE)
+    high = _cell(min((rest[one] + one_more) * per[0], CELLS) + EDGE)
+    first = _cell((rest[two] - doubt[two - 1]) * per[1] - EDGE)
+    last = _cell(min((rest[two] + two_more) * per[1], CELLS) + EDGE)
+    for x in range(low, high + 1):
+        for y in range(first, last + 1):
+            slot = np.int64(_hash(rest[0], x, y) & slots)
+            found[1] += 1 + starts[slot + 1] - starts[slot]
+            for q in range(starts[slot], starts[slot + 1]):
+                loss = cost + costs[q]
+                if loss > limit:
+                    break
+                if sums[q, 0] != rest[0]:
+                    continue
+                met = True
+                for t in range(1, len(rest)):
+                    excess = sums[q, t] - rest[t]
+                    met = met and excess >= -doubt[t - 1]
+                    loss += price[t - 1] * excess
+                if met and loss < best:
+                    best = loss
+                    found[0] = q
+    return best
+
+
+@compiled
+def _look_up(
+    cost, entries, first, least, most, room, count, least_one, least_two, one, two,
+    low_room, per_room, filter_per, offsets, words, hashes, places, passed,
+):  # fmt: skip
+    """Which items from `first` on make a set that may have a partner; of copies, any of them.
+
+    They go to passed[1:], their number to passed[0]. Returns how many were looked at. Two plain
+    loops, since as good as all of the search's time goes here, waiting for `words`.
+    """
+    n, last_level, zero = len(cost), float(len(filter_per) - 1), np.int64(0)
+    end = first
+    while end < n and least + cost[end] <= most:
+        end += 1
+    for i in range(first, end):
+        level = max(np.int64(min((room - cost[i] - low_room) * per_room, last_level)), zero)
+        x = _cell((least_one - entries[one, i]) * filter_per[level, 0])
+        y = _cell((least_two - entries[two, i]) * filter_per[level, 1])
+        hashes[i] = _hash(count - entries[0, i], x, y)
+        places[i] = offsets[level] + _word(hashes[i], offsets[level + 1] - offsets[level])
+    hits = 0
+    for i in range(first, end):
+        bits = _bits(hashes[i])
+        passed[1 + hits] = i
+        hits += np.int64(words[places[i]] & bits == bits)
+    passed[0] = hits
+    return end - first
 
 
 @compiled
 def join_subsets(
     cost, after, entries, over, cap, limit, best, price, doubt,
-    axes, reach, per, seen, offsets, starts, costs, sums,
+    axes, per, starts, costs, sums, reach, filter_per, offsets, words,
     stack, own_cost, rest, cursor, steps, chosen,
 ):  # fmt: skip
     """Join subsets of some items with listed ones of the others, for the least loss.
@@ -168,28 +263,22 @@ def join_subsets(
         The multipliers.
     doubt : float64, shape (K,), ≥ 0
         A lack up to this counts as none.
-    axes : int64, shape (2,)
-    reach : float64, shape (levels,), descending
-        Level l lists what costs at most reach[l], for sets that leave no more room than that.
-        All of the listed ones are in level 0.
-    per, seen : float64 and bool, shapes (levels, 2) and (levels, FILTER)
-        As in :func:`find_slots`.
-    offsets : int64, shape (levels + 1,)
-        A level's slots start at `offsets[l]`, one more than it has.
-    starts : int64, shape (any,)
-        Where the listed subsets of each slot start.
+    axes, per, starts
+        As in :func:`sort_subsets`.
     costs, sums
-        The listed subsets by level and slot, those of a slot by ascending cost.
+        The listed subsets, in that order.
+    reach, filter_per, offsets, words
+        As in :func:`fill_filters`.
     stack, own_cost, rest : int64, float64, float64, shapes (n + 1,), (n + 1,), (n + 1, m), changed
         The walk's state: at first stack[0] = −1, own_cost[0] = 0, and rest[0] the change of the
         count that is wanted, and what each floor still lacks.
-    cursor : int64, shape (3,), changed
-        Depth, next item, and whether the set on the stack is to be joined: (0, 0, 1) at first.
-        Depth −1: all is done.
+    cursor : int64, shape (2,), changed
+        Depth of the set on the stack, and the item to follow next; −1: the set is new. (0, −1)
+        at first. Depth −1: all is done.
     steps : int
         After about so many, stop.
     chosen : int64, shape (n + 2,), filled where something is found
-        How many items, the items, and the listed subset's place. The call ends with it.
+        How many items, the items, and the listed subset's place. The call ends soon after.
 
     Returns
     -------
@@ -197,69 +286,62 @@ def join_subsets(
         The least loss found, or `best`.
     """
     n, m = entries.shape
-    levels = len(reach)
-    depth, j, fresh = cursor[0], cursor[1], cursor[2] == 1
+    depth, j = cursor[0], cursor[1]
     known = best
-    done = 0
     one, two = axes[0], axes[1]
-    per_one = 1.0 / price[one - 1] if price[one - 1] > 0.0 else 0.0
-    per_two = 1.0 / price[two - 1] if price[two - 1] > 0.0 else 0.0
-    while done < steps and best == known:
-        done += 1
-        if fresh and own_cost[depth] > over:
-            # A partner meets the floors, by less than what the loss found allows.
-            room = min(limit, best) - own_cost[depth]
-            level = 0
-            while level + 1 < levels and room <= reach[level + 1]:
-                level += 1
+    step = reach[1] - reach[0] if len(reach) > 1 else 0.0
+    low_room, per_room = reach[0] - step, 1.0 / step if step > 0.0 else 0.0
+    found = np.zeros(2, np.int64)
+    own = np.empty(m)
+    by_sum = np.ascontiguousarray(entries.T)
+    passed = np.empty(n + 1, np.int64)
+    hashes, places = np.empty(n, np.uint64), np.empty(n, np.int64)
+    if j < 0 and depth == 0 and over < 0.0:
+        best = _best_partner(
+            0.0, rest[0], limit, best, price, doubt, axes, per, starts, costs, sums, found
+        )
+        if best < known:
+            chosen[0], chosen[1] = 0, found[0]
+    while found[1] < steps and best == known:
+        least, most = own_cost[depth], min(cap, limit)
+        if j < 0:  # look up the sets of one more item: as good as all of the time goes here
+            j = stack[depth] + 1
             count = rest[depth, 0]
-            least = rest[depth, one]
-            low = _first_cell(least - doubt[one - 1], per[level, 0])
-            high = _last_cell(least + room * per_one, per[level, 0])
-            for x in range(low, high + 1):
-                h = _mixed(np.int64(count), x)
-                if not seen[level, _bit(h)]:
+            least_one = rest[depth, one] - doubt[one - 1]
+            least_two = rest[depth, two] - doubt[two - 1]
+            room = min(limit, best, 1e300) - least
+            found[1] += _look_up(
+                cost, by_sum, j, least, most, room, count, least_one, least_two, one, two,
+                low_room, per_room, filter_per, offsets, words, hashes, places, passed,
+            )  # fmt: skip
+            for at in range(1, 1 + passed[0]):
+                i = passed[at]
+                cost_now = least + cost[i]
+                if (after[i] and i > j) or cost_now <= over:
                     continue
-                least = rest[depth, two]
-                first = _first_cell(least - doubt[two - 1], per[level, 1])
-                last = _last_cell(least + room * per_two, per[level, 1])
-                slots = offsets[level + 1] - offsets[level] - 1
-                for y in range(first, last + 1):
-                    slot = offsets[level] + _slot(h, y, slots)
-                    done += 1
-                    for q in range(starts[slot], starts[slot + 1]):
-                        done += 1
-                        loss = own_cost[depth] + costs[q]
-                        if loss > limit:
-                            break
-                        if sums[q, 0] != count:
-                            continue
-                        met = True
-                        for t in range(1, m):
-                            excess = sums[q, t] - rest[depth, t]
-                            met = met and excess >= -doubt[t - 1]
-                            loss += price[t - 1] * excess
-                        if met and loss < best:
-                            best = loss
-                            chosen[0] = depth
-                            for t in range(depth):
-                                chosen[1 + t] = stack[1 + t]
-                            chosen[1 + depth] = q
-        fresh = False
-        j = _next_item(cost, after, j, stack[depth], own_cost[depth], min(cap, limit))
-        if j < n:
-            own_cost[depth + 1] = own_cost[depth] + cost[j]
+                for t in range(m):
+                    own[t] = rest[depth, t] - entries[i, t]
+                before = best
+                best = _best_partner(
+                    cost_now, own, limit, best, price, doubt, axes, per, starts, costs, sums, found
+                )
+                if best < before:
+                    for t in range(depth):
+                        chosen[1 + t] = stack[1 + t]
+                    chosen[0], chosen[1 + depth], chosen[2 + depth] = depth + 1, i, found[0]
+        while j < n and after[j] and j > stack[depth] + 1:
+            j += 1
+        if j + 1 < n and least + cost[j] + cost[j + 1] <= most:
+            own_cost[depth + 1] = least + cost[j]
             for t in range(m):
                 rest[depth + 1, t] = rest[depth, t] - entries[j, t]
             depth += 1
-            stack[depth] = j
-            fresh = True
-            j += 1
+            stack[depth], j = j, -1
         elif depth == 0:
             depth = -1
             break
         else:
             j = stack[depth] + 1
             depth -= 1
-    cursor[0], cursor[1], cursor[2] = depth, j, 1 if fresh else 0
+    cursor[0], cursor[1] = depth, j
     return best

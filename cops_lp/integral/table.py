@@ -1,0 +1,150 @@
+"""All subsets of some items up to a cost, to be found by what is wanted of them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..kernels import subsets as kernel
+from .items import Items
+
+__all__ = ["Table"]
+
+_LISTED = 1 << 23  # subsets at most
+_LEVELS = 5  # of what a set may leave to its partner: a filter each
+_WORDS = 0.5  # of a filter to each listed set that it knows: some 14 bits to each of its cells
+_WIDTH = 0.7  # of the limit: what the table's cells are for
+
+
+class Table:
+    """Listed subsets by their count and the cells of up to two controls' sums.
+
+    A partner exceeds a floor by less than limit / λ_j, and lacks at most what is in doubt: the
+    controls for which this is the smallest part of how the sums spread say most about which
+    subsets can be partners. Cells are about as wide as that, so that a set looks into a few of
+    them. Most sets have no partner, which a filter tells from one word; there is one for each of
+    some levels of how much a set leaves to its partner, and cells are the narrower the less.
+
+    Attributes
+    ----------
+    axes, per, starts, costs, sums, reach, filter_per, offsets, words
+        As :func:`cops_lp.kernels.subsets.join_subsets` takes them.
+    """
+
+    def __init__(
+        self,
+        costs: np.ndarray,
+        sums: np.ndarray,
+        telling: np.ndarray,
+        origin: tuple[np.ndarray, np.ndarray, np.ndarray],
+        cells: _Cells,
+        limit: float,
+        rooms: tuple[float, float],
+    ) -> None:
+        self._listed, self._parent, self._last = origin
+        used = np.argsort(-telling, kind="stable")[:2]
+        used = used[telling[used] > 0.0]
+        self.axes = np.ones(2, dtype=np.int64)
+        self.axes[: len(used)] = 1 + used
+        self.per = np.zeros(2)
+        self.per[: len(used)] = cells.per_unit(_WIDTH * limit)[used]
+        self.starts = np.empty((1 << max(4, len(costs).bit_length())) + 1, dtype=np.int32)
+        self._order = np.empty(len(costs), dtype=np.int32)
+        by_cost = np.argsort(costs)
+        kernel.sort_subsets(costs, sums, by_cost, self.axes, self.per, self.starts, self._order)
+        self.costs, self.sums = costs.take(self._order), sums.take(self._order, axis=0)
+        dearest = float(costs[by_cost[-1]])
+        low, high = rooms[0], max(rooms[0], min(rooms[1], dearest))
+        if high - low > 1e-9 * high:
+            self.reach = np.linspace(low, high, _LEVELS + 1)[1:]
+        else:
+            self.reach = np.array([high])
+        # The last level is for all sets that leave more as well.
+        self.filter_per = np.zeros((len(self.reach), 2))
+        for level, room in enumerate((*self.reach[:-1], limit)):
+            self.filter_per[level, : len(used)] = 0.5 * cells.per_unit(room)[used]
+        reach = self.reach * (1.0 + 1e-9)  # a level may be missed by rounding
+        known = np.searchsorted(costs.take(by_cost), reach, side="right")
+        self.offsets = np.concatenate(([0], np.cumsum(1 + (_WORDS * known).astype(np.int64))))
+        self.words = np.zeros(self.offsets[-1], dtype=np.uint64)
+        kernel.fill_filters(
+            self.costs, self.sums, self.axes, reach, self.filter_per, self.offsets, self.words
+        )
+
+    @staticmethod
+    def of(
+        items: Items,
+        listed: np.ndarray,
+        cost: float,
+        need: np.ndarray,
+        prices: np.ndarray,
+        doubt: np.ndarray,
+        limit: float,
+        rooms: tuple[float, float],
+    ) -> Table | None:
+        """Table of the subsets of some items that cost up to `cost`; None if they are too many.
+
+        Parameters
+        ----------
+        items : Items
+        listed : ndarray of int64, shape (n,)
+            Which.
+        cost : float
+        need : ndarray of float64, shape (1 + K,)
+            What sums of two partners are to be: the count, and at least for each control.
+        prices : ndarray of float64, shape (K,), ≥ 0
+            Of what a floor is exceeded by.
+        doubt : ndarray of float64, shape (K,)
+            A lack up to this counts as none.
+        limit : float
+            What two partners may cost and lose.
+        rooms : tuple of float
+            The least and the most that a set leaves to its partner.
+        """
+        m = items.entries.shape[1]
+        most = _LISTED
+        costs, sums = np.empty(most), np.empty((most, m))
+        parent, last = np.empty(most, dtype=np.int32), np.empty(most, dtype=np.int32)
+        found = kernel.list_subsets(
+            items.cost[listed], items.after[listed], items.entries[listed], cost,
+            costs, sums, parent, last,
+        )  # fmt: skip
+        if found > most:
+            return None
+        origin = listed, parent[:found].copy(), last[:found].copy()
+        entries = items.entries[:, 1:]
+        with np.errstate(over="ignore"):
+            scale = np.abs(entries).max(axis=0, initial=0.0)
+            scale[scale == 0.0] = 1.0
+            spreads = scale * (entries / scale).std(axis=0)  # squares could overflow
+            largest = np.abs(need[1:]) + np.abs(entries).sum(axis=0) + np.abs(doubt)
+            cells = _Cells(prices, doubt, largest)
+            telling = spreads * cells.per_unit(limit)
+        return Table(costs[:found], sums[:found], telling, origin, cells, limit, rooms)
+
+    def subset(self, place: int) -> np.ndarray:
+        """Items of a subset."""
+        found: list[int] = []
+        at = int(self._order[place])
+        while at > 0:
+            found.append(int(self._last[at]))
+            at = int(self._parent[at])
+        return self._listed[np.array(found, dtype=np.int64)]
+
+
+class _Cells:
+    """Cells of each control's sums, as wide as where a partner's can be.
+
+    Never more of them than the kernels number between `largest` and its negative.
+    """
+
+    def __init__(self, prices: np.ndarray, doubt: np.ndarray, largest: np.ndarray) -> None:
+        self._prices, self._doubt, self._largest = prices, np.maximum(doubt, 0.0), largest
+
+    def per_unit(self, room: float) -> np.ndarray:
+        """Cells per unit where `room` is left to a partner; 0 is one cell in all."""
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            per = 1.0 / (room / self._prices + self._doubt)
+            per = np.minimum(per, kernel.CELLS / self._largest)
+        return np.where((per > 0.0) & (per < math.inf), per, 0.0)
