@@ -19,7 +19,7 @@ from .joins import walk
 __all__ = ["Core", "Search", "search_core", "sums_of"]
 
 _FIRST, _GROWTH = 12, 1.25  # items whose subsets are looked at first, and by what they grow
-_LAST = 1.6  # by what they grow at most to those that a set better than the best one may have
+_LAST = 12.0  # times the time of a round to look at all that may be better than the best set
 _ROUNDING = 2.0**-50  # of the absolute entries: what a sum of some of them may be off by
 
 
@@ -151,7 +151,7 @@ def _search(
         # The last round takes about as long as all before it: near the end, go there at once.
         last = int(np.searchsorted(items.cost, best.loss))
         sizes = [min(math.ceil(size * _GROWTH), n)]
-        sizes += [last] if size < last <= _LAST * size else []
+        sizes += [last] if last > size and _times_more(size, last) <= _LAST else []
         left = deadline - end
         sizes = [more for more in sizes if _times_more(size, more) * (end - start) <= left]
         if not sizes:
