@@ -128,7 +128,7 @@ class _Question:
             loss = kernel.join_subsets(
                 cost, after, entries, over, cap, limit, best.loss,
                 self.multipliers, self.doubt,
-                table.axes, table.per, table.starts, table.costs, table.sums,
+                table.axes, table.per, table.starts, table.costs, table.sums, table.near,
                 table.reach, table.filter_per, table.offsets, table.words,
                 stack, own_cost, rest, cursor, _STEPS, chosen,
             )  # fmt: skip

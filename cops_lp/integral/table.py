@@ -13,7 +13,8 @@ __all__ = ["Table"]
 
 _LISTED = 1 << 23  # subsets at most
 _LEVELS = 5  # of what a set may leave to its partner: a filter each
-_WORDS = 0.5  # of a filter to each listed set that it knows: some 14 bits to each of its cells
+_WORDS = 0.4  # of a filter to each listed set that it knows: some 16 bits to each of its cells
+_ROUGH = 65_000.0  # steps of cost to sort by
 _WIDTH = 0.7  # of the limit: what the table's cells are for
 
 
@@ -28,7 +29,7 @@ class Table:
 
     Attributes
     ----------
-    axes, per, starts, costs, sums, reach, filter_per, offsets, words
+    axes, per, starts, costs, sums, near, reach, filter_per, offsets, words
         As :func:`cops_lp.kernels.subsets.join_subsets` takes them.
     """
 
@@ -51,26 +52,30 @@ class Table:
         self.per[: len(used)] = cells.per_unit(_WIDTH * limit)[used]
         self.starts = np.empty((1 << max(4, len(costs).bit_length())) + 1, dtype=np.int32)
         self._order = np.empty(len(costs), dtype=np.int32)
-        by_cost = np.argsort(costs)
+        dearest = float(costs.max())
+        # Sorting 16 bits takes a fifth of the time.
+        rough = (costs * (_ROUGH / dearest)).astype(np.uint16) if dearest > 0.0 else costs
+        by_cost = np.argsort(rough, kind="stable")
         kernel.sort_subsets(costs, sums, by_cost, self.axes, self.per, self.starts, self._order)
         self.costs, self.sums = costs.take(self._order), sums.take(self._order, axis=0)
-        dearest = float(costs[by_cost[-1]])
+        self.near = 1.01 * dearest / _ROUGH
         low, high = rooms[0], max(rooms[0], min(rooms[1], dearest))
         if high - low > 1e-9 * high:
             self.reach = np.linspace(low, high, _LEVELS + 1)[1:]
         else:
             self.reach = np.array([high])
-        # The last level is for all sets that leave more as well.
-        self.filter_per = np.zeros((len(self.reach), 2))
-        for level, room in enumerate((*self.reach[:-1], limit)):
-            self.filter_per[level, : len(used)] = 0.5 * cells.per_unit(room)[used]
-        reach = self.reach * (1.0 + 1e-9)  # a level may be missed by rounding
-        known = np.searchsorted(costs.take(by_cost), reach, side="right")
+        within = self.reach * (1.0 + 1e-9)  # a level may be missed by rounding
+        within[-1] = max(within[-1], limit)
+        self.filter_per = np.zeros((len(within), 2))
+        for level, room in enumerate(within):
+            self.filter_per[level, : len(used)] = cells.per_unit(room)[used]
+        known = np.array([np.count_nonzero(costs <= room) for room in within])
         self.offsets = np.concatenate(([0], np.cumsum(1 + (_WORDS * known).astype(np.int64))))
         self.words = np.zeros(self.offsets[-1], dtype=np.uint64)
         kernel.fill_filters(
-            self.costs, self.sums, self.axes, reach, self.filter_per, self.offsets, self.words
-        )
+            self.costs, self.sums, cells.prices, cells.doubt,
+            self.axes, within, self.filter_per, self.offsets, self.words,
+        )  # fmt: skip
 
     @staticmethod
     def of(
@@ -140,11 +145,11 @@ class _Cells:
     """
 
     def __init__(self, prices: np.ndarray, doubt: np.ndarray, largest: np.ndarray) -> None:
-        self._prices, self._doubt, self._largest = prices, np.maximum(doubt, 0.0), largest
+        self.prices, self.doubt, self._largest = prices, np.maximum(doubt, 0.0), largest
 
     def per_unit(self, room: float) -> np.ndarray:
         """Cells per unit where `room` is left to a partner; 0 is one cell in all."""
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            per = 1.0 / (room / self._prices + self._doubt)
+            per = 1.0 / (room / self.prices + self.doubt)
             per = np.minimum(per, kernel.CELLS / self._largest)
         return np.where((per > 0.0) & (per < math.inf), per, 0.0)

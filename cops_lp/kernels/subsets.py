@@ -120,7 +120,7 @@ def sort_subsets(costs, sums, by_cost, axes, per, starts, order):
     ----------
     costs, sums : float64, shapes (n,) and (n, 1 + K)
     by_cost : int64, shape (n,)
-        Their places by ascending cost.
+        Their places by ascending cost, about.
     axes : int64, shape (2,)
         Which sums.
     per : float64, shape (2,)
@@ -147,38 +147,55 @@ def sort_subsets(costs, sums, by_cost, axes, per, starts, order):
 
 
 @compiled
-def fill_filters(costs, sums, axes, reach, per, offsets, words):
+def fill_filters(costs, sums, price, doubt, axes, rooms, per, offsets, words):
     """Mark the cells in which a set may be that has a listed one as partner.
+
+    A partner's cost and what it exceeds the floors by are together at most what is left to it:
+    expensive ones, and these are nearly all, may be the partner of sets in few cells.
 
     Parameters
     ----------
     costs, sums : float64, shapes (n,) and (n, 1 + K)
+    price, doubt : float64, shape (K,)
+        As in :func:`join_subsets`.
     axes : int64, shape (2,)
-    reach : float64, shape (levels,)
-        A level is for sets that leave so much to a partner, and knows what costs no more.
+    rooms : float64, shape (levels,)
+        A level is for sets that leave up to so much to a partner.
     per : float64, shape (levels, 2)
-        Cells per unit. Partners are at most half a cell above what is looked for.
+        Cells per unit; 0 is one cell in all.
     offsets : int64, shape (levels + 1,)
         Where a level's words start.
     words : uint64, shape (any,), changed
     """
-    for level in range(len(reach)):
+    one, two = axes[0], axes[1]
+    for level in range(len(rooms)):
         start, size = offsets[level], offsets[level + 1] - offsets[level]
+        per_one, per_two = per[level, 0], per[level, 1]
+        lack_one = max(doubt[one - 1], 0.0) * per_one + EDGE
+        lack_two = max(doubt[two - 1], 0.0) * per_two + EDGE
         for q in range(len(costs)):
-            if costs[q] > reach[level]:
+            room = rooms[level] - costs[q]
+            if room < 0.0:
                 continue
-            one, two = sums[q, axes[0]] * per[level, 0], sums[q, axes[1]] * per[level, 1]
-            for x in range(_cell(one - 0.5 - EDGE), _cell(one + EDGE) + 1):
-                for y in range(_cell(two - 0.5 - EDGE), _cell(two + EDGE) + 1):
-                    h = _hash(sums[q, 0], x, y)
+            x_last, y_last = sums[q, one] * per_one, sums[q, two] * per_two
+            x, y = x_last - lack_one, y_last - lack_two
+            if per_one > 0.0:
+                x -= room / price[one - 1] * per_one
+            if per_two > 0.0:
+                y -= room / price[two - 1] * per_two
+            for x_cell in range(_cell(x), _cell(x_last + EDGE) + 1):
+                for y_cell in range(_cell(y), _cell(y_last + EDGE) + 1):
+                    h = _hash(sums[q, 0], x_cell, y_cell)
                     words[start + _word(h, size)] |= _bits(h)
 
 
 @compiled
-def _best_partner(cost, rest, limit, best, price, doubt, axes, per, starts, costs, sums, found):
+def _best_partner(
+    cost, rest, limit, best, price, doubt, axes, per, starts, costs, sums, near, found
+):  # fmt: skip
     """Least loss with a listed subset, if below `best`; its place goes to found[0].
 
-    found[1] counts what was looked at.
+    found[1] counts what was looked at. One that costs a little more than the limit is as good.
     """
     # A partner meets the floors, by less than what the loss found allows.
     room = min(limit, best) - cost
@@ -196,7 +213,7 @@ def _best_partner(cost, rest, limit, best, price, doubt, axes, per, starts, cost
             found[1] += 1 + starts[slot + 1] - starts[slot]
             for q in range(starts[slot], starts[slot + 1]):
                 loss = cost + costs[q]
-                if loss > limit:
+                if loss > limit + near:
                     break
                 if sums[q, 0] != rest[0]:
                     continue
@@ -243,7 +260,7 @@ def _look_up(
 @compiled
 def join_subsets(
     cost, after, entries, over, cap, limit, best, price, doubt,
-    axes, per, starts, costs, sums, reach, filter_per, offsets, words,
+    axes, per, starts, costs, sums, near, reach, filter_per, offsets, words,
     stack, own_cost, rest, cursor, steps, chosen,
 ):  # fmt: skip
     """Join subsets of some items with listed ones of the others, for the least loss.
@@ -267,7 +284,12 @@ def join_subsets(
         As in :func:`sort_subsets`.
     costs, sums
         The listed subsets, in that order.
-    reach, filter_per, offsets, words
+    near : float
+        By how much one in a slot may be dearer than the next.
+    reach : float64, shape (levels,)
+        A set looks into the filter of the first level that reaches what it leaves to its partner,
+        or of the last. Ascending in equal steps.
+    filter_per, offsets, words
         As in :func:`fill_filters`.
     stack, own_cost, rest : int64, float64, float64, shapes (n + 1,), (n + 1,), (n + 1, m), changed
         The walk's state: at first stack[0] = −1, own_cost[0] = 0, and rest[0] the change of the
@@ -298,8 +320,8 @@ def join_subsets(
     hashes, places = np.empty(n, np.uint64), np.empty(n, np.int64)
     if j < 0 and depth == 0 and over < 0.0:
         best = _best_partner(
-            0.0, rest[0], limit, best, price, doubt, axes, per, starts, costs, sums, found
-        )
+            0.0, rest[0], limit, best, price, doubt, axes, per, starts, costs, sums, near, found
+        )  # fmt: skip
         if best < known:
             chosen[0], chosen[1] = 0, found[0]
     while found[1] < steps and best == known:
@@ -323,8 +345,9 @@ def join_subsets(
                     own[t] = rest[depth, t] - entries[i, t]
                 before = best
                 best = _best_partner(
-                    cost_now, own, limit, best, price, doubt, axes, per, starts, costs, sums, found
-                )
+                    cost_now, own, limit, best, price, doubt, axes, per, starts, costs, sums, near,
+                    found,
+                )  # fmt: skip
                 if best < before:
                     for t in range(depth):
                         chosen[1 + t] = stack[1 + t]
