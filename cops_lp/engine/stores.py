@@ -34,6 +34,7 @@ PARTS = 4
 
 _PAD = 272  # keeps rows from starting at the same place of a page, where they share cache sets
 _MOST = 8  # blocks handed to a thread at once: fewer, and threads wait for one another
+_GATHERED = 1 << 17  # scores from which one thread gathers more slowly than two
 _FILL = 1 << 23  # weights from which the pages of a mask are made beside the sampling
 _SHORT = 4 * TILE  # weights that are worth a call of a kernel
 _SAFE = 1e25  # entries within this of 1 can be multiplied in single precision
@@ -155,8 +156,11 @@ class ArrayStore:
         """See :meth:`Store.gather`."""
         n = self.size if index is None else len(index)
         out = np.empty((1 + self.controls, n))
-        for row, flat in zip(out, self._flat, strict=True):
-            row[:] = flat[:] if index is None else flat[index]
+
+        def fill(j: int) -> None:
+            out[j] = self._flat[j][:] if index is None else self._flat[j][index]
+
+        map_parts(fill, range(len(out)), self._threads if out.size >= _GATHERED else 1)
         return out
 
     def screen(
