@@ -296,6 +296,21 @@ def test_a_pruned_model_keeps_its_names_and_scores_zero_where_masked():
     assert all(((drawn[name] == 0) == ~mask).all() for name, mask in masks.items())
 
 
+def test_a_pruned_weight_used_without_calling_its_module():
+    """As out_proj's by torch.nn.MultiheadAttention: only torch's pruning hook, on out_proj."""
+    torch.manual_seed(0)
+    model = nn.MultiheadAttention(8, 2)
+    mask, x = torch.rand(8, 8) < 0.5, torch.randn(5, 3, 8)
+
+    def size(model):
+        return model(x, x, x)[0].square().sum()
+
+    want = scores.gss(model, size, masks={"out_proj.weight": mask})["out_proj.weight"] * mask
+    prune.custom_from_mask(model.out_proj, "weight", mask)
+    assert want.abs().min() == 0.0 < want.abs().max()
+    torch.testing.assert_close(scores.gss(model, size)["out_proj.weight"], want)
+
+
 # --- precision ------------------------------------------------------------------------------
 
 

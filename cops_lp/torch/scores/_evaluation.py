@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from cops_lp.errors import ProblemError
+from cops_lp.torch.pruned import recompute
 
 from ._batches import placed
 from ._untouched import device_types, untouched
@@ -227,6 +228,8 @@ class _Probe(nn.Module):
         self._functional = functional
 
     def forward(self) -> Any:
+        for module in self.model.modules():  # some weights are used without calling their module
+            recompute(module)
         return self._functional(self.model)
 
 
