@@ -56,8 +56,8 @@ def save_masks(
             what = mask.dtype if isinstance(mask, torch.Tensor) else type(mask).__name__
             raise ProblemError(f"masks: {name!r} is {what}; wanted a tensor of bool")
         if mask.layout != torch.strided or mask.is_meta:
-            what = "on device meta" if mask.is_meta else f"of layout {mask.layout}"
-            raise ProblemError(f"masks: {name!r} is {what}; wanted a dense tensor with values")
+            kind = "on device meta" if mask.is_meta else f"of layout {mask.layout}"
+            raise ProblemError(f"masks: {name!r} is {kind}; wanted a dense tensor with values")
     library = safetensors_module("safetensors.torch")
     # Masks may share one tensor's memory or have any strides, both of which the library refuses.
     content = library.save(

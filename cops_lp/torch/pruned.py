@@ -20,4 +20,4 @@ def pruning_hooks(module: nn.Module) -> list[prune.BasePruningMethod]:
 def recompute(module: nn.Module) -> None:
     """Compute a module's own pruned weights anew, as its next forward pass would."""
     for hook in pruning_hooks(module):
-        hook(module, ())  # type: ignore[no-untyped-call]
+        hook(module, ())
