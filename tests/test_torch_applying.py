@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
 import io
+import weakref
 
 import pytest
 
@@ -301,6 +303,20 @@ def test_a_masked_model_can_be_copied_after_it_was_scored(recurrent):
 
     gss(model, lambda model: output(model).square().sum(), where=[name])
     assert torch.equal(output(copy.deepcopy(model)), output(model))
+
+
+def test_a_masked_model_is_freed_at_once():
+    """Without Python's garbage collector, which may leave memory of a device taken for long."""
+    model, found = made()
+    apply_masks(model, found)
+    model(batch())
+    layer = weakref.ref(model.conv)
+    gc.disable()
+    try:
+        del model
+        assert layer() is None
+    finally:
+        gc.enable()
 
 
 def test_a_parameter_of_the_model_itself_and_other_dtypes():

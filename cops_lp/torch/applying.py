@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -26,23 +27,27 @@ class _FromMask(prune.CustomFromMask):
     tensors. Here the copy gets a detached one, until its next forward pass computes its own.
     """
 
-    _module: nn.Module
+    _module: weakref.ref[nn.Module] | None = None  # weak: the module holds this hook
 
     def apply_mask(self, module: nn.Module) -> torch.Tensor:
-        self._module = module
+        self._module = weakref.ref(module)
         pruned: torch.Tensor = super().apply_mask(module)  # type: ignore[no-untyped-call]
         return pruned
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _FromMask:
         # A module's hooks are copied before the pruned weight, which is set on it later.
-        pruned = vars(self._module).get(self._tensor_name)
+        module = self._module and self._module()
+        pruned = vars(module).get(self._tensor_name) if module is not None else None
         if isinstance(pruned, torch.Tensor):
             memo[id(pruned)] = pruned.detach().clone()
         found = type(self).__new__(type(self))
         memo[id(self)] = found
-        for name, value in vars(self).items():
+        for name, value in self.__getstate__().items():
             setattr(found, name, copy.deepcopy(value, memo))
         return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_module"}
 
 
 def apply_masks(model: nn.Module, masks: Mapping[str, torch.Tensor]) -> None:
