@@ -37,6 +37,18 @@ def small():
 def flat():
     return nn.Sequential(nn.Linear(5, 20), nn.ReLU(), nn.Linear(20, 3))
 
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.last = nn.Linear(8, 10)
+
+    def forward(self, x):
+        return self.last(self.layer(x.squeeze(1)).mean(1))
+
+def attention():
+    return Attention()
+
 def nothing():
     return 3
 
@@ -151,6 +163,15 @@ def test_scores_of_linear_layers_leave_the_others_alone(name: str) -> None:
     printed = succeed(*PRUNE, *args, "--output", "m.safetensors")
     assert list(ct.load_masks("m.safetensors")) == ["7.weight"]
     assert "0.weight" not in printed
+
+
+@pytest.mark.parametrize("name", ["wanda", "ria"])
+def test_scores_of_linear_layers_and_attention(name: str) -> None:
+    """Whose out_proj is a Linear layer that never runs as a module."""
+    args = ("--model", "networks_of_a_user:attention", "--target", name, "--keep", "0.2")
+    succeed("prune", *args, "--data", "digits", "--samples", "20", "--output", "m.safetensors")
+    want = {"layer.linear1.weight", "layer.linear2.weight", "last.weight"}
+    assert set(ct.load_masks("m.safetensors")) == want
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".pt", ".pth"])

@@ -201,6 +201,22 @@ def test_a_parameter_that_plays_no_part_scores_zero():
         assert (got["used.weight"] != 0).any()
 
 
+@pytest.mark.parametrize("score", [scores.snip, scores.grasp, scores.fisher])
+def test_sparse_gradients_of_an_embedding(score):
+    def model(sparse):
+        return seeded(
+            lambda: nn.Sequential(nn.Embedding(5, 3, sparse=sparse), nn.Linear(3, 2)),
+            torch.float64,
+        )
+
+    batches = [(torch.arange(4), torch.arange(4) % 2), (torch.tensor([1, 1]), torch.ones(2).long())]
+    want, got = (
+        score(model(sparse), batches, cross_entropy, where=["0.weight"]) for sparse in (False, True)
+    )
+    assert got["0.weight"].layout == torch.strided
+    same(got, want)
+
+
 def test_an_unused_layer_and_grasp():
     model = nn.ModuleDict({"used": nn.Linear(2, 1), "idle": nn.Linear(2, 1)})
     model.forward = lambda x: model["used"](x)
@@ -294,6 +310,21 @@ def test_a_pruned_model_keeps_its_names_and_scores_zero_where_masked():
     same(scores.synflow(pruned, IMAGES), scores.synflow(other, IMAGES))
     drawn = scores.random(pruned, seed=0)
     assert all(((drawn[name] == 0) == ~mask).all() for name, mask in masks.items())
+
+
+def test_a_pruned_weight_used_without_calling_its_module():
+    """As out_proj's by torch.nn.MultiheadAttention: only torch's pruning hook, on out_proj."""
+    torch.manual_seed(0)
+    model = nn.MultiheadAttention(8, 2)
+    mask, x = torch.rand(8, 8) < 0.5, torch.randn(5, 3, 8)
+
+    def size(model):
+        return model(x, x, x)[0].square().sum()
+
+    want = scores.gss(model, size, masks={"out_proj.weight": mask})["out_proj.weight"] * mask
+    prune.custom_from_mask(model.out_proj, "weight", mask)
+    assert want.abs().min() == 0.0 < want.abs().max()
+    torch.testing.assert_close(scores.gss(model, size)["out_proj.weight"], want)
 
 
 # --- precision ------------------------------------------------------------------------------
@@ -412,7 +443,7 @@ PAIR = (IMAGES.float(), LABELS)
         (lambda m: scores.magnitude(m, where="1.weight"), "where is the text '1.weight'"),
         (
             lambda m: scores.magnitude(m, where=["1.wieght"]),
-            "where names '1.wieght', none of the 2 the model's parameters .*'1.weight'",
+            "where names '1.wieght', none of the 2 parameters of the model .*'1.weight'",
         ),
         (lambda m: scores.magnitude(m, where=3), "where is a int; wanted a predicate"),
         (lambda m: scores.magnitude(m, where=[]), "where selects none of the model's 2"),
@@ -446,6 +477,9 @@ PAIR = (IMAGES.float(), LABELS)
             r"loss returned a tensor of shape \(17,\)",
         ),
         (lambda m: scores.grasp(m, PAIR, lambda o, y: 1.0), "loss returned a float"),
+        (lambda m: scores.snip(m, PAIR, None), r"loss is a NoneType; wanted a function of \(outp"),
+        (lambda m: scores.fisher(m, PAIR, 3), "loss is a int; wanted a function"),
+        (lambda m: scores.gss(m, PAIR), r"functional is a tuple; wanted a function of \(model\)"),
         (lambda m: scores.snip(m, PAIR[0], cross_entropy), "batches is a Tensor; wanted"),
         (lambda m: scores.snip(m, 5, cross_entropy), "batches is a int; wanted"),
         (lambda m: scores.grasp(m, [], cross_entropy), "batches is empty"),

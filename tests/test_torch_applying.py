@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
 import io
+import weakref
 
 import pytest
 
@@ -15,6 +17,7 @@ from torch import nn  # noqa: E402
 from torch.nn.utils import prune  # noqa: E402
 
 from cops_lp.torch import apply_masks, masks, remove_masks  # noqa: E402
+from cops_lp.torch.scores import gss  # noqa: E402
 
 
 class Net(nn.Module):
@@ -236,6 +239,86 @@ def test_recurrent_and_attention_layers():
             ).all() or own is not found
 
 
+class Projecting(nn.Module):
+    """Uses weights of modules that it does not call, as some attention layers do."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(8, 8)
+        self.heads = nn.ModuleList([nn.Linear(8, 8)])
+        self.listed = nn.ParameterList([nn.Parameter(torch.randn(8, 8))])
+
+    def forward(self, x):
+        x = nn.functional.linear(x, self.inner.weight, self.inner.bias)
+        return nn.functional.linear(x, self.heads[0].weight) @ self.listed[0]
+
+
+@pytest.mark.parametrize(
+    "make", [Projecting, lambda: nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0)]
+)
+def test_weights_used_without_calling_their_module(make):
+    torch.manual_seed(3)
+    model, x = nn.Sequential(make(), nn.Linear(8, 4)), torch.randn(5, 3, 8)
+    found = {name: torch.rand(p.shape) < 0.5 for name, p in model.named_parameters() if p.ndim > 1}
+    apply_masks(model, found)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
+    for _ in range(3):
+        optimizer.zero_grad()
+        model(x).square().sum().backward()
+        optimizer.step()
+        for name in found:
+            assert model.get_parameter(f"{name}_orig").grad.any(), name
+    model.eval()
+    with torch.no_grad():  # by the weights of now
+        got = model(x)
+    assert got.isfinite().all()
+    zeros(model, found)
+    whole = copy.deepcopy(model)
+    remove_masks(whole)
+    assert torch.equal(got, whole(x))
+    assert not any(module._forward_pre_hooks for module in whole.modules())
+    remove_masks(model, list(found)[:1])
+    assert torch.equal(got, model(x))
+    assert any(module._forward_pre_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_a_masked_model_can_be_copied_after_it_was_scored(recurrent):
+    model = nn.LSTM(4, 3) if recurrent else nn.Sequential(nn.Linear(4, 3))
+    name, x = ("weight_hh_l0" if recurrent else "0.weight"), torch.randn(5, 2, 4)
+    apply_masks(
+        model,
+        {
+            name: torch.arange(model.get_parameter(name).numel()).reshape_as(
+                model.get_parameter(name)
+            )
+            % 2
+            == 0
+        },
+    )
+
+    def output(model):
+        found = model(x)
+        return found[0] if recurrent else found
+
+    gss(model, lambda model: output(model).square().sum(), where=[name])
+    assert torch.equal(output(copy.deepcopy(model)), output(model))
+
+
+def test_a_masked_model_is_freed_at_once():
+    """Without Python's garbage collector, which may leave memory of a device taken for long."""
+    model, found = made()
+    apply_masks(model, found)
+    model(batch())
+    layer = weakref.ref(model.conv)
+    gc.disable()
+    try:
+        del model
+        assert layer() is None
+    finally:
+        gc.enable()
+
+
 def test_a_parameter_of_the_model_itself_and_other_dtypes():
     model = Net().to(torch.bfloat16)
     mask = torch.tensor([True, False, True, False])
@@ -258,6 +341,8 @@ def test_faults_are_named_and_change_nothing():
         with pytest.raises(ProblemError, match=message):
             apply_masks(model, {**{n: m for n, m in found.items() if n not in fault}, **fault})
         assert not prune.is_pruned(model)
+    with pytest.raises(ProblemError, match="masks: list; wanted a mapping"):
+        apply_masks(model, list(found))
     apply_masks(model, found)
     for name in ("bn.weight", "nothing"):
         with pytest.raises(ProblemError, match=f"'{name}' is no pruned parameter of Net"):

@@ -114,6 +114,12 @@ def test_any_layout(layout, dtype, place):
         assert not t.is_leaf or t.grad is None
 
 
+def test_negatives_that_torch_only_marks_as_such(place):
+    marked = torch.complex(torch.zeros(5), torch.arange(5.0)).conj().imag
+    assert marked.is_neg()
+    assert ct.masks({"a": marked}, keep=2).masks["a"].tolist() == [True, True, *[False] * 3]
+
+
 def test_tensors_of_several_dtypes(place):
     target = {name: t.to(DTYPES[i % 4]) for i, (name, t) in enumerate(tensors(5).items())}
     control = {name: t.to(DTYPES[(i + 1) % 4]) for i, (name, t) in enumerate(tensors(6).items())}
@@ -261,6 +267,12 @@ def test_what_is_wrong_is_named(fault):
         ct.masks(target, controls, keep=1, **({"floors": 0.0} if controls else {}))
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_nested_tensors_are_refused():
+    with pytest.raises(ProblemError, match="target: 'a' is nested; wanted a dense tensor"):
+        ct.masks({"a": torch.nested.nested_tensor([A, A])}, keep=1)
+
+
 def test_scores_on_two_devices_are_named_both(monkeypatch):
     """With one device in the machine the other one is meta, which is refused by itself later."""
     here, there = {"a": A}, {"a": A.to("meta")}
@@ -311,6 +323,35 @@ def test_masks_copy_and_save_like_any_tensors(tmp_path, place):
         ct.save_masks(path, masks)
     ct.save_masks(path, {"x": torch.tensor(True)}, overwrite=True)
     assert ct.load_masks(path, device=torch.device("cpu"))["x"].item() is True
+
+
+def test_masks_of_any_strides_are_saved(tmp_path):
+    kept = torch.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5) % 3 == 0
+    masks = {
+        "channels last": kept.to(memory_format=torch.channels_last),
+        "transposed": kept[0, 0].t(),
+        "expanded": kept[0, 0, 0].expand(3, 5),
+    }
+    ct.save_masks(tmp_path / "masks.safetensors", masks)
+    loaded = ct.load_masks(tmp_path / "masks.safetensors")
+    assert all(torch.equal(loaded[name], mask) for name, mask in masks.items())
+
+
+def test_masks_that_no_file_can_hold(tmp_path):
+    path, mask = tmp_path / "m.safetensors", torch.tensor([True])
+    for masks, message in (
+        ([mask], r"masks: list; wanted a mapping"),
+        ({3: mask}, r"a name is 3; wanted another str"),
+        ({"__metadata__": mask}, r"a name is '__metadata__'; wanted another str"),
+        ({"a": mask.to("meta")}, r"'a' is on device meta; wanted a dense tensor with values"),
+        ({"a": mask.to_sparse()}, r"'a' is of layout torch\.sparse_coo"),
+    ):
+        with pytest.raises(ProblemError, match=message):
+            ct.save_masks(path, masks)
+        assert not path.exists()
+    ct.save_masks(path, {"a": mask})
+    with pytest.raises(ProblemError, match=r"device is 'nowhere'; wanted one that torch knows"):
+        ct.load_masks(path, device="nowhere")
 
 
 def test_files_that_are_no_masks(tmp_path):

@@ -118,7 +118,8 @@ Examples:
 networks:small is the function small() of networks.py, in this folder or installed;
 it takes no arguments, returns a torch.nn.Module, and is code that is run. The loss
 is cross-entropy. The scores: magnitude, random, snip, grasp, crop, fisher, synflow,
-synflow_l2, ntk_sap, and wanda and ria, with which only Linear layers are pruned.
+synflow_l2, ntk_sap, and wanda and ria, with which only Linear layers are pruned, but for the
+out_proj of torch.nn.MultiheadAttention.
 """
 WARMUP_EXAMPLES = """\b
 Example:

@@ -162,13 +162,18 @@ def _check_installed(output: Path | None, plot: Path | None) -> None:
 
 def _scorers(request: Request, batches: Any) -> dict[str, Scorer]:
     from torch import nn
+    from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
     from .scoring import LINEAR_ONLY, scorer_of
 
     names = (request.target, *request.controls)
 
     def of_linear(name: str, _: nn.Parameter, module: nn.Module) -> bool:
-        return isinstance(module, nn.Linear) and name.rpartition(".")[2] == "weight"
+        # Attention uses its out_proj without calling it, so nobody sees what flows in.
+        seen = isinstance(module, nn.Linear) and not isinstance(
+            module, NonDynamicallyQuantizableLinear
+        )
+        return seen and name.rpartition(".")[2] == "weight"
 
     where = of_linear if LINEAR_ONLY & set(names) else None
     return {

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+import weakref
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -11,6 +12,8 @@ from torch import nn
 from torch.nn.utils import prune
 
 from cops_lp.errors import ProblemError
+
+from .pruned import pruning_hooks, recompute
 
 __all__ = ["apply_masks", "remove_masks"]
 
@@ -24,21 +27,27 @@ class _FromMask(prune.CustomFromMask):
     tensors. Here the copy gets a detached one, until its next forward pass computes its own.
     """
 
-    _pruned: torch.Tensor
+    _module: weakref.ref[nn.Module] | None = None  # weak: the module holds this hook
 
     def apply_mask(self, module: nn.Module) -> torch.Tensor:
+        self._module = weakref.ref(module)
         pruned: torch.Tensor = super().apply_mask(module)  # type: ignore[no-untyped-call]
-        self._pruned = pruned
         return pruned
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _FromMask:
         # A module's hooks are copied before the pruned weight, which is set on it later.
-        memo[id(self._pruned)] = self._pruned.detach().clone()
+        module = self._module and self._module()
+        pruned = vars(module).get(self._tensor_name) if module is not None else None
+        if isinstance(pruned, torch.Tensor):
+            memo[id(pruned)] = pruned.detach().clone()
         found = type(self).__new__(type(self))
         memo[id(self)] = found
-        for name, value in vars(self).items():
+        for name, value in self.__getstate__().items():
             setattr(found, name, copy.deepcopy(value, memo))
         return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_module"}
 
 
 def apply_masks(model: nn.Module, masks: Mapping[str, torch.Tensor]) -> None:
@@ -46,9 +55,11 @@ def apply_masks(model: nn.Module, masks: Mapping[str, torch.Tensor]) -> None:
 
     Each parameter ``name`` becomes ``name_orig``, which is what an optimizer trains, and
     ``name`` the product of it and the buffer ``name_mask``, computed anew before every forward
-    pass (:func:`torch.nn.utils.prune.custom_from_mask`). So the weights pruned get no gradient
-    and stay zero, whatever an optimizer does to them; `state_dict` holds both, and the model can
-    be copied by :func:`copy.deepcopy` and saved. Make the optimizer after this call, or before:
+    pass (:func:`torch.nn.utils.prune.custom_from_mask`) of the module that holds it, or of the
+    one around that, which may use the weight itself (as `MultiheadAttention` does that of its
+    ``out_proj``). So the weights pruned get no gradient and stay zero, whatever an optimizer does
+    to them; `state_dict` holds both, and the model can be copied by :func:`copy.deepcopy` and
+    saved. Make the optimizer after this call, or before:
     the parameters remain the same objects.
 
     Parameters
@@ -69,7 +80,8 @@ def apply_masks(model: nn.Module, masks: Mapping[str, torch.Tensor]) -> None:
     Notes
     -----
     One more copy of each masked parameter (the product) and one of its mask, in the parameter's
-    dtype. No random state is used.
+    dtype. Each forward pass computes the product once, twice below a module other than
+    `Sequential`. No random state is used.
 
     Examples
     --------
@@ -79,13 +91,15 @@ def apply_masks(model: nn.Module, masks: Mapping[str, torch.Tensor]) -> None:
     >>> model(torch.tensor([[0.0, 1.0]])).item() == model.bias.item()
     True
     """
+    if not isinstance(masks, Mapping):
+        raise ProblemError(f"masks: {type(masks).__name__}; wanted a mapping name -> tensor")
     places = _places(model)
     chosen: dict[int, torch.Tensor] = {}
     for name, mask in masks.items():
         if name not in places:
             raise ProblemError(
                 f"masks: {name!r} is no parameter of {type(model).__name__}; wanted one of "
-                "named_parameters()"
+                "named_parameters() before any pruning"
             )
         _check_mask(name, mask, _parameter(places[name]))
         parameter = _parameter(places[name])
@@ -98,6 +112,7 @@ def apply_masks(model: nn.Module, masks: Mapping[str, torch.Tensor]) -> None:
         own = chosen.get(id(_parameter(place)))
         if own is not None:
             _mask(place, own)
+    _watch(model)
 
 
 def remove_masks(model: nn.Module, names: Iterable[str] | None = None) -> None:
@@ -136,6 +151,7 @@ def remove_masks(model: nn.Module, names: Iterable[str] | None = None) -> None:
     for place in dict.fromkeys(pruned.values()):
         if id(_parameter(place)) in parameters:
             prune.remove(*place)  # type: ignore[no-untyped-call]
+    _watch(model)
 
 
 def _places(model: nn.Module) -> dict[str, Place]:
@@ -153,10 +169,7 @@ def _places(model: nn.Module) -> dict[str, Place]:
 def _hook(place: Place) -> prune.BasePruningMethod | None:
     """What prunes a parameter, if anything does."""
     module, name = place
-    for hook in module._forward_pre_hooks.values():
-        if isinstance(hook, prune.BasePruningMethod) and hook._tensor_name == name:
-            return hook
-    return None
+    return next((hook for hook in pruning_hooks(module) if hook._tensor_name == name), None)
 
 
 def _parameter(place: Place) -> torch.Tensor:
@@ -190,3 +203,30 @@ def _mask(place: Place, mask: torch.Tensor) -> None:
         module.register_parameter(name, original)
     on_device = mask.to(_parameter(place).device)
     _FromMask.apply(module, name, mask=on_device)  # type: ignore[no-untyped-call]
+
+
+def _watch(model: nn.Module) -> None:
+    """Have modules recompute the pruned weights of those inside, which they may not call."""
+    for module in model.modules():
+        hooks = module._forward_pre_hooks
+        keys = [key for key, hook in hooks.items() if hook is _recompute_inside]
+        calls_all = type(module).forward is nn.Sequential.forward
+        if not calls_all and any(pruning_hooks(inner) for inner in _inside(module)):
+            if not keys:
+                module.register_forward_pre_hook(_recompute_inside)
+        else:
+            for key in keys:
+                del hooks[key]
+
+
+def _recompute_inside(module: nn.Module, _: Any) -> None:
+    for inner in _inside(module):
+        recompute(inner)
+
+
+def _inside(module: nn.Module) -> Iterator[nn.Module]:
+    """Modules right inside of one, containers that never run (lists, dicts) looked through."""
+    for child in module.children():
+        yield child
+        if type(child).forward is nn.Module.forward:
+            yield from _inside(child)

@@ -15,6 +15,7 @@ from cops_lp.files.writing import check_new_file, new_file
 __all__ = ["load_masks", "save_masks"]
 
 _SUFFIXES = (".safetensors",)
+_RESERVED = "__metadata__"  # what the format itself calls something else
 
 
 def save_masks(
@@ -34,8 +35,8 @@ def save_masks(
     Raises
     ------
     ProblemError
-        A mask is not bool, `path` ends otherwise, something is already there, or its folder is
-        missing or not writable.
+        A mask is no dense bool tensor, a name is no usable str, `path` ends otherwise, something
+        is already there, or its folder is missing or not writable.
     MissingDependencyError
         safetensors is missing (the extra "files").
     OSError
@@ -46,13 +47,25 @@ def save_masks(
     Another byte per weight in memory while it writes.
     """
     check_new_file(path, _SUFFIXES, overwrite=overwrite)
+    if not isinstance(masks, Mapping):
+        raise ProblemError(f"masks: {type(masks).__name__}; wanted a mapping name -> tensor")
     for name, mask in masks.items():
+        if not isinstance(name, str) or name == _RESERVED:
+            raise ProblemError(f"masks: a name is {name!r}; wanted another str")
         if not isinstance(mask, torch.Tensor) or mask.dtype != torch.bool:
             what = mask.dtype if isinstance(mask, torch.Tensor) else type(mask).__name__
             raise ProblemError(f"masks: {name!r} is {what}; wanted a tensor of bool")
+        if mask.layout != torch.strided or mask.is_meta:
+            kind = "on device meta" if mask.is_meta else f"of layout {mask.layout}"
+            raise ProblemError(f"masks: {name!r} is {kind}; wanted a dense tensor with values")
     library = safetensors_module("safetensors.torch")
-    # Masks may share one tensor's memory, which the library refuses: it gets their own bytes.
-    content = library.save({name: mask.cpu().clone() for name, mask in masks.items()})
+    # Masks may share one tensor's memory or have any strides, both of which the library refuses.
+    content = library.save(
+        {
+            name: mask.cpu().clone(memory_format=torch.contiguous_format)
+            for name, mask in masks.items()
+        }
+    )
     with new_file(path, overwrite=overwrite) as file:
         file.write(content)
 
@@ -75,19 +88,24 @@ def load_masks(
     Raises
     ------
     ProblemError
-        There is no such file, it is not a whole ``.safetensors`` file, or holds other dtypes.
+        There is no such file, it is not a whole ``.safetensors`` file, or holds other dtypes; or
+        `device` is none.
     MissingDependencyError
         safetensors is missing (the extra "files").
     """
     found = existing_file(path, _SUFFIXES)
+    try:
+        place = torch.device(device)
+    except (RuntimeError, TypeError):
+        raise ProblemError(f"device is {device!r}; wanted one that torch knows") from None
     library = safetensors_module("safetensors")
     loader = safetensors_module("safetensors.torch")
     try:
-        masks: dict[str, torch.Tensor] = loader.load_file(found, device=str(device))
+        masks: dict[str, torch.Tensor] = loader.load_file(found)
     except (OSError, library.SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ProblemError(f"{found}: not a whole .safetensors file ({reason})") from None
     for name, mask in masks.items():
         if mask.dtype != torch.bool:
             raise ProblemError(f"{found}:{name[:80]}: has dtype {mask.dtype}; wanted bool")
-    return masks
+    return {name: mask.to(place) for name, mask in masks.items()}

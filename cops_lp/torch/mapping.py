@@ -66,7 +66,8 @@ def flat_score(tensors: Tensors) -> Pieces:
 
 def as_pieces(tensors: Tensors, dtype: np.dtype[Any] | None = None) -> Pieces:
     """:func:`flat_score` of tensors that are checked; read as `dtype`, where given."""
-    labels, values = tuple(tensors), [tensor.detach() for tensor in tensors.values()]
+    # An imaginary part may be kept as its negative, which NumPy cannot view.
+    labels, values = tuple(tensors), [each.detach().resolve_neg() for each in tensors.values()]
     if values[0].device.type in VIEWED:
         return ArrayPieces([_viewed(value) for value in values], labels, dtype)
     return TensorPieces(values, labels, dtype)
@@ -97,8 +98,9 @@ def check_tensors(label: str, tensors: Any, *, part: bool = False) -> Tensors:
                 f"{what} is a DTensor, of which this process has a part; wanted whole tensors "
                 "(full_tensor()), or masks_sharded"
             )
-        if tensor.layout != torch.strided:
-            raise ProblemError(f"{what} has layout {tensor.layout}; wanted a dense tensor")
+        if tensor.layout != torch.strided or tensor.is_nested:
+            kind = "is nested" if tensor.is_nested else f"has layout {tensor.layout}"
+            raise ProblemError(f"{what} {kind}; wanted a dense tensor")
         if tensor.dtype not in DTYPES:
             raise ProblemError(
                 f"{what} has dtype {tensor.dtype}; wanted float16, bfloat16, float32 or float64"

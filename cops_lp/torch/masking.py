@@ -106,10 +106,11 @@ def masks(
 
     Notes
     -----
-    As :func:`cops_lp.solve`: on the CPU the same kernels on the tensors' memory, about 1.5 bytes
-    per weight. On a GPU the scores are screened there in blocks, and only a sample and the
-    weights near the threshold leave it; 1 byte per weight for the masks, about as much for a
-    block. Masks and multipliers are the same bits either way (docs/torch.md).
+    As :func:`cops_lp.solve`: on the CPU the same kernels on the tensors' memory; one byte per
+    weight for the masks and about one more at 25 million weights, relatively less beyond. On a
+    GPU the scores are screened there in blocks, and only a sample and the weights near the
+    threshold leave it; 1 byte per weight for the masks, about as much for a block. Masks and
+    multipliers are the same bits either way (docs/torch.md).
 
     Examples
     --------

@@ -12,12 +12,21 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from cops_lp.errors import ProblemError
+from cops_lp.torch.pruned import recompute
 
 from ._batches import placed
 from ._untouched import device_types, untouched
 from ._weights import LAYERS, Weight, Where, checked_masks, select
 
-__all__ = ["Evaluation", "collected", "computing_dtype", "evaluating", "guarded", "run_on"]
+__all__ = [
+    "Evaluation",
+    "check_callable",
+    "collected",
+    "computing_dtype",
+    "evaluating",
+    "guarded",
+    "run_on",
+]
 
 Functional = Callable[[nn.Module], Any]
 
@@ -55,6 +64,12 @@ def evaluating(
     dtype = computing_dtype(model, dtype)
     with guarded(model, training):
         yield Evaluation(model, weights, kept, dtype, transform)
+
+
+def check_callable(name: str, function: object, takes: str) -> None:
+    """Raise ProblemError unless an argument can be called."""
+    if not callable(function):
+        raise ProblemError(f"{name} is a {type(function).__name__}; wanted a function of ({takes})")
 
 
 def computing_dtype(model: nn.Module, dtype: torch.dtype | None) -> torch.dtype:
@@ -176,9 +191,9 @@ class Evaluation:
         return self.materialized(found)
 
     def materialized(self, gradients: Iterable[Tensor | None]) -> list[Tensor]:
-        """Return the gradients with zeros for those that are None."""
+        """Return the gradients, dense, with zeros for those that are None."""
         return [
-            torch.zeros_like(leaf) if gradient is None else gradient
+            torch.zeros_like(leaf) if gradient is None else gradient.to_dense()
             for gradient, leaf in zip(gradients, self.leaves, strict=True)
         ]
 
@@ -227,6 +242,8 @@ class _Probe(nn.Module):
         self._functional = functional
 
     def forward(self) -> Any:
+        for module in self.model.modules():  # some weights are used without calling their module
+            recompute(module)
         return self._functional(self.model)
 
 

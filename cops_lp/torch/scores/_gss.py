@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from cops_lp.errors import ProblemError
 
 from ._batches import Batches, pairs
-from ._evaluation import Evaluation, evaluating
+from ._evaluation import Evaluation, check_callable, evaluating
 from ._weights import Where
 
 __all__ = ["Variant", "check_variant", "gss", "summed", "varied"]
@@ -82,7 +82,9 @@ def gss(
 
     The model computes on copies and is left as it was, also after an error: parameters,
     buffers (BatchNorm's statistics), ``.grad``, modes, hooks and attributes, and the random
-    states of torch (CPU and the model's devices), Python and NumPy. Hooks on the model run.
+    states of torch (CPU and the model's devices), Python and NumPy. Not so what a forward pass
+    writes into objects that it keeps as attributes, tensors that are no buffers among them
+    (lists, sets and dicts excepted). Hooks on the model run.
     In training mode BatchNorm uses each batch's statistics and dropout draws from torch's
     random state of now. Autocast is off inside. Cast what `functional` brings along itself
     to `dtype`.
@@ -105,6 +107,9 @@ def gss(
     {'weight': tensor([[ 3., -2.]])}
     """
     check_variant(variant)
+    check_callable(
+        "functional", functional, "model" if batches is None else "model, inputs, labels"
+    )
     with evaluating(model, where, training=training, dtype=dtype, masks=masks) as evaluation:
         if batches is None:
             gradients = evaluation.gradients(functional, "functional")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from cops_lp.errors import ProblemError
 
 from ._batches import Batches, call_model, each_sample, pairs, size
-from ._evaluation import Evaluation, evaluating
+from ._evaluation import Evaluation, check_callable, evaluating
 from ._gss import summed, varied
 from ._weights import Where
 
@@ -161,6 +161,7 @@ def fisher(
     >>> fisher(model, (x, y), torch.nn.functional.mse_loss)  # slopes 2 and 4: ½ 2² (2² + 4²) / 2
     {'weight': tensor([[20.]], dtype=torch.float64)}
     """
+    check_callable("loss", loss, "outputs, labels")
     with evaluating(model, where, training=False, dtype=dtype, masks=masks) as evaluation:
         wide = torch.float64 if dtype is None else dtype
         sums = [torch.zeros_like(leaf, dtype=wide) for leaf in evaluation.leaves]
@@ -185,6 +186,7 @@ def weighted(loss: Loss, reduction: str) -> Callable[[nn.Module, Any, Any], Tens
     """Return (model, inputs, labels) -> a batch's loss, times its samples if it is a mean."""
     if reduction not in ("mean", "sum"):
         raise ProblemError(f"reduction is {reduction!r}; wanted 'mean' or 'sum'")
+    check_callable("loss", loss, "outputs, labels")
 
     def run(model: nn.Module, inputs: Any, labels: Any) -> Tensor:
         value = loss(call_model(model, inputs), labels)

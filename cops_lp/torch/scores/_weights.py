@@ -171,7 +171,7 @@ def _check_layers(
 
 def _named(every: list[Weight], names: Collection[str]) -> list[Weight]:
     aliases = {name: weight for weight in every for name, _, _ in weight.holders}
-    _check_known("where", names, list(aliases), "the model's parameters")
+    _check_known("where", names, list(aliases), "parameters of the model")
     wanted = {id(aliases[name]) for name in names}
     return [weight for weight in every if id(weight) in wanted]
 
