@@ -49,7 +49,7 @@ class Mutant:
 SCREENING = "kernels/screening.py"
 TWO_SCORE = "kernels/two_score.py"
 SIMPLEX = "kernels/dual_simplex.py"
-SUBSETS = "kernels/subsets.py"
+PARTNERS = "kernels/partners.py"
 DRIVER = "engine/driver.py"
 SEVERAL = "engine/several.py"
 OPTIMAL = "judge/optimal.py"
@@ -134,16 +134,16 @@ MUTANTS = (
     Mutant("joins that leave out some sets", "integral/joins.py",
            "Job(right, 0.5, 0.7, left, 0.5)", "Job(right, 0.55, 0.7, left, 0.5)",
            "tests/test_integral.py"),
-    Mutant("one cell of partners too few", SUBSETS,
+    Mutant("one cell of partners too few", PARTNERS,
            "last = _cell(min((rest[two] + two_more) * per[1], CELLS) + EDGE)",
            "last = first", "tests/test_integral.py"),
-    Mutant("a filter that knows too few cells", SUBSETS,
+    Mutant("a filter that knows too few cells", PARTNERS,
            "for y_cell in range(_cell(y), _cell(y_last + EDGE) + 1):",
            "for y_cell in range(_cell(y_last), _cell(y_last) + 1):", "tests/test_integral.py"),
     Mutant("a filter too narrow for what is left", "integral/table.py",
            "within[-1] = max(within[-1], limit)",
            "within[-1] = within[-1]", "tests/test_integral.py"),
-    Mutant("partners that miss a floor", SUBSETS,
+    Mutant("partners that miss a floor", PARTNERS,
            "met = met and excess >= -doubt[t - 1]", "met = met and excess >= -1.0",
            "tests/test_integral.py"),
     # --- the judge

@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from ..kernels import subsets as kernel
+from ..kernels import partners as kernel
+from ..kernels.subsets import list_subsets
 from .items import Items
 
 __all__ = ["Table"]
@@ -111,7 +112,7 @@ class Table:
         most = _LISTED
         costs, sums = np.empty(most), np.empty((most, m))
         parent, last = np.empty(most, dtype=np.int32), np.empty(most, dtype=np.int32)
-        found = kernel.list_subsets(
+        found = list_subsets(
             items.cost[listed], items.after[listed], items.entries[listed], cost,
             costs, sums, parent, last,
         )  # fmt: skip
