@@ -135,7 +135,7 @@ MUTANTS = (
            "Job(right, 0.5, 0.7, left, 0.5)", "Job(right, 0.55, 0.7, left, 0.5)",
            "tests/test_integral.py"),
     Mutant("one cell of partners too few", PARTNERS,
-           "last = _cell(min((rest[two] + two_more) * per[1], CELLS) + EDGE)",
+           "last = _cell(min((rest[h, two] + two_more) * per[1], CELLS) + EDGE)",
            "last = first", "tests/test_integral.py"),
     Mutant("a filter that knows too few cells", PARTNERS,
            "for y_cell in range(_cell(y), _cell(y_last + EDGE) + 1):",
