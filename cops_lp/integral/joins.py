@@ -1,6 +1,7 @@
 """Every set of items that costs up to a limit, as two parts of which one is looked up.
 
-After Horowitz and Sahni (1974), who join two lists of subsets.
+After Horowitz and Sahni (1974), who join two lists of subsets, and Schroeppel and Shamir (1981),
+who make one of them from pairs.
 """
 
 from __future__ import annotations
@@ -11,15 +12,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..engine.threads import map_parts
-from ..kernels import subsets as kernel
+from ..kernels.partners import join_pairs
 from .items import Best, Items
+from .pairs import Pairs
 from .table import Table
 
 __all__ = ["Job", "jobs", "walk"]
 
 _QUARTERED = 140  # items from which four parts are better than two
-_SPLITS = (3, 4, 6, 8, 12, 16, 24, 32)  # one item in so many goes to the list
-_STEPS = 20_000_000  # between looks at the clock
+_SPLITS = (3, 4, 6, 8, 12, 16, 24, 32)  # one item in so many goes to the table
+_DEAR = 0.6  # share of a set's cost from which one quarter is joined with the rest
+_STEPS = 50_000_000  # between looks at the clock
 
 
 def walk(
@@ -33,20 +36,27 @@ def walk(
     deadline: float,
     threads: int,
 ) -> bool:
-    """Look at all sets of the first items that cost up to the limit; False if time ran out."""
+    """Look at all sets of the first items that cost up to the limit; False if time ran out.
+
+    Also where there are more of them than memory is for.
+    """
     limit = min(limit, best.loss)
 
     def join(job: Job) -> tuple[bool | None, Best]:
         own = Best(best.loss)  # not the others': what is found must not depend on who is first
         low = (1.0 - job.cap) * limit if job.cap < 1.0 else 0.0
         rooms = low, (1.0 - max(job.over, 0.0)) * limit
+        pairs = Pairs.of(
+            items, job.left, job.right, job.over, job.cap, job.each, limit, job.quarters
+        )
+        if pairs is None:
+            return None, own
         table = Table.of(
             items, job.listed, job.most * limit, need, multipliers, doubt, limit, rooms
         )
         if table is None:
             return None, own
-        question = _Question(items, need, multipliers, doubt, own, deadline)
-        return question.join(job.walked, table, job.over * limit, job.cap * limit, limit), own
+        return _join(pairs, table, need, limit, multipliers, doubt, own, deadline), own
 
     for joins in (jobs(items, size), *([_split(items, size, split)] for split in _SPLITS)):
         joined = map_parts(join, joins, threads)
@@ -60,81 +70,94 @@ def walk(
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Join sets of some items that cost more than `over`, up to `cap`, with listed ones of others.
+    """Join pairs of sets of two groups of items with listed sets of the others.
 
-    These cost up to `most`. Costs are shares of what the two may cost together.
+    A pair costs more than `over`, up to `cap`, one set of it up to `each`, and a listed one up to
+    `most`: shares of what all of them may cost together. `quarters` is as of :class:`.Pairs`.
     """
 
-    walked: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
     over: float
     cap: float
+    each: float
     listed: np.ndarray
     most: float
+    quarters: bool = False
 
 
 def _split(items: Items, size: int, split: int) -> Job:
     parts = items.parts(size, split)
-    return Job(np.sort(np.concatenate(parts[1:])), -1.0, 1.0, parts[0], 1.0)
+    left, right = _together(parts[1::2]), _together(parts[2::2])
+    return Job(left, right, -1.0, 1.0, 1.0, parts[0], 1.0)
+
+
+def _together(parts: list[np.ndarray]) -> np.ndarray:
+    return np.sort(np.concatenate(parts))
 
 
 def jobs(items: Items, size: int) -> list[Job]:
     """Joins that together look at every set.
 
     One of a set's two halves costs at most 1/2, and is looked up. The number of sets grows steeply
-    with their cost, so with many items it pays to have four quarters: then in one of the three
-    ways to pair them both halves cost at most 0.7, unless one quarter costs more than 0.55. For
-    with v the costs in descending order, v_2 + v_3 ≤ 2/3, and v_1 + v_4 > 0.7 with
-    v_4 ≤ (1 − v_1) / 3 needs v_1 > 0.55.
+    with their cost, so with many items it pays to have four quarters: with the dearest paired with
+    the cheapest, both halves cost at most 0.73, unless one quarter costs more than 0.6, and most
+    pairs that cost as much are not to be looked at (:func:`.most_beside`).
     """
+    eighths = items.parts(size, 8)
+    quarters = [_together([eighths[j], eighths[4 + j]]) for j in range(4)]
     if size < _QUARTERED:
-        left, right = items.parts(size, 2)
-        return [Job(left, -1.0, 1.0, right, 0.5), Job(right, 0.5, 1.0, left, 0.5)]
-    quarters = items.parts(size, 4)
+        left, right = (quarters[0], quarters[2]), (quarters[1], quarters[3])
+        return [
+            Job(*left, -1.0, 1.0, 1.0, _together([*right]), 0.5),
+            Job(*right, 0.5, 1.0, 1.0, _together([*left]), 0.5),
+        ]
     joins = []
+    cap = _DEAR + (1.0 - _DEAR) / 3.0
     for mate in (1, 2, 3):
-        left = np.sort(np.concatenate((quarters[0], quarters[mate])))
-        right = np.sort(np.concatenate([quarters[j] for j in (1, 2, 3) if j != mate]))
-        joins += [Job(left, -1.0, 0.7, right, 0.5), Job(right, 0.5, 0.7, left, 0.5)]
+        left = quarters[0], quarters[mate]
+        right = tuple(quarters[j] for j in (1, 2, 3) if j != mate)
+        joins += [
+            Job(*left, -1.0, cap, _DEAR, _together([*right]), 0.5, quarters=True),
+            Job(*right, 0.5, cap, _DEAR, _together([*left]), 0.5, quarters=True),
+        ]
     for j, quarter in enumerate(quarters):
-        rest = np.sort(np.concatenate(quarters[:j] + quarters[j + 1 :]))
-        joins += [Job(rest, -1.0, 0.45, quarter, 0.8), Job(quarter, 0.8, 1.0, rest, 0.2)]
+        one, two, three = (i for i in range(4) if i != j)
+        left = _together([quarters[one], eighths[three]])
+        right = _together([quarters[two], eighths[4 + three]])
+        rest = 1.0 - _DEAR
+        joins += [
+            Job(left, right, -1.0, rest, rest, quarter, 0.8),
+            Job(eighths[j], eighths[4 + j], 0.8, 1.0, 1.0, _together([left, right]), 0.2),
+        ]
     return joins
 
 
-@dataclass(frozen=True, slots=True)
-class _Question:
-    """What sets are looked for, and the best one so far."""
-
-    items: Items
-    need: np.ndarray
-    multipliers: np.ndarray
-    doubt: np.ndarray
-    best: Best
-    deadline: float
-
-    def join(self, walked: np.ndarray, table: Table, over: float, cap: float, limit: float) -> bool:
-        """Look at a part's sets that cost more than `over`, up to `cap`, with all of a table's."""
-        items, best, n = self.items, self.best, len(walked)
-        m = items.entries.shape[1]
-        cost, after, entries = items.cost[walked], items.after[walked], items.entries[walked]
-        chosen = np.zeros(n + 2, dtype=np.int64)
-        stack, own_cost, rest = np.full(n + 1, -1), np.zeros(n + 1), np.empty((n + 1, m))
-        rest[0] = self.need
-        cursor = np.array([0, -1])
-        while cursor[0] >= 0:
-            if time.perf_counter() > self.deadline:
-                return False
-            limit = min(limit, best.loss)
-            loss = kernel.join_subsets(
-                cost, after, entries, over, cap, limit, best.loss,
-                self.multipliers, self.doubt,
-                table.axes, table.per, table.starts, table.costs, table.sums, table.near,
-                table.reach, table.filter_per, table.offsets, table.words,
-                stack, own_cost, rest, cursor, _STEPS, chosen,
-            )  # fmt: skip
-            if loss < best.loss:
-                depth = int(chosen[0])
-                own_items = walked[chosen[1 : 1 + depth]]
-                best.loss = loss
-                best.items = np.concatenate((own_items, table.subset(int(chosen[1 + depth]))))
-        return True
+def _join(
+    pairs: Pairs,
+    table: Table,
+    need: np.ndarray,
+    limit: float,
+    multipliers: np.ndarray,
+    doubt: np.ndarray,
+    best: Best,
+    deadline: float,
+) -> bool:
+    """Look at all pairs with all of a table's sets; False if time ran out."""
+    left, right = pairs.left, pairs.right
+    by_sum = np.ascontiguousarray(right.sums[:, [0, *table.axes]].T)
+    cursor, found = np.zeros(2, dtype=np.int64), np.zeros(3, dtype=np.int64)
+    while cursor[0] < len(left.costs):
+        if time.perf_counter() > deadline:
+            return False
+        limit = min(limit, best.loss)
+        loss = join_pairs(
+            left.costs, left.sums, pairs.first, pairs.last, right.costs, right.sums, by_sum,
+            need, limit, best.loss, multipliers, doubt,
+            table.sorted, table.reach, table.filter_per, table.offsets, table.words,
+            cursor, _STEPS, found,
+        )  # fmt: skip
+        if loss < best.loss:
+            best.loss = loss
+            best.items = np.concatenate((pairs.items(*found[:2]), table.sets.items(found[2])))
+    return True

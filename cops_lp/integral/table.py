@@ -6,13 +6,12 @@ import math
 
 import numpy as np
 
-from ..kernels import partners as kernel
-from ..kernels.subsets import list_subsets
+from ..kernels import cells as kernel
 from .items import Items
+from .listed import Listed
 
 __all__ = ["Table"]
 
-_LISTED = 1 << 23  # subsets at most
 _LEVELS = 5  # of what a set may leave to its partner: a filter each
 _WORDS = 0.4  # of a filter to each listed set that it knows: some 16 bits to each of its cells
 _ROUGH = 65_000.0  # steps of cost to sort by
@@ -30,36 +29,37 @@ class Table:
 
     Attributes
     ----------
-    axes, per, starts, costs, sums, near, reach, filter_per, offsets, words
-        As :func:`cops_lp.kernels.subsets.join_subsets` takes them.
+    sets : Listed
+        By slot and cost.
+    sorted, reach, filter_per, offsets, words
+        As :func:`cops_lp.kernels.partners.join_pairs` takes them.
     """
 
     def __init__(
         self,
-        costs: np.ndarray,
-        sums: np.ndarray,
+        sets: Listed,
         telling: np.ndarray,
-        origin: tuple[np.ndarray, np.ndarray, np.ndarray],
         cells: _Cells,
         limit: float,
         rooms: tuple[float, float],
     ) -> None:
-        self._listed, self._parent, self._last = origin
+        costs, sums = sets.costs, sets.sums
         used = np.argsort(-telling, kind="stable")[:2]
         used = used[telling[used] > 0.0]
         self.axes = np.ones(2, dtype=np.int64)
         self.axes[: len(used)] = 1 + used
-        self.per = np.zeros(2)
-        self.per[: len(used)] = cells.per_unit(_WIDTH * limit)[used]
-        self.starts = np.empty((1 << max(4, len(costs).bit_length())) + 1, dtype=np.int32)
-        self._order = np.empty(len(costs), dtype=np.int32)
+        per = np.zeros(2)
+        per[: len(used)] = cells.per_unit(_WIDTH * limit)[used]
+        starts = np.empty((1 << max(4, len(costs).bit_length())) + 1, dtype=np.int32)
+        order = np.empty(len(costs), dtype=np.int32)
         dearest = float(costs.max())
         # Sorting 16 bits takes a fifth of the time.
         rough = (costs * (_ROUGH / dearest)).astype(np.uint16) if dearest > 0.0 else costs
         by_cost = np.argsort(rough, kind="stable")
-        kernel.sort_subsets(costs, sums, by_cost, self.axes, self.per, self.starts, self._order)
-        self.costs, self.sums = costs.take(self._order), sums.take(self._order, axis=0)
-        self.near = 1.01 * dearest / _ROUGH
+        kernel.sort_subsets(costs, sums, by_cost, self.axes, per, starts, order)
+        self.sets = sets.ordered(order)
+        near = 1.01 * dearest / _ROUGH
+        self.sorted = self.axes, per, starts, self.sets.costs, self.sets.sums, near
         low, high = rooms[0], max(rooms[0], min(rooms[1], dearest))
         if high - low > 1e-9 * high:
             self.reach = np.linspace(low, high, _LEVELS + 1)[1:]
@@ -74,7 +74,7 @@ class Table:
         self.offsets = np.concatenate(([0], np.cumsum(1 + (_WORDS * known).astype(np.int64))))
         self.words = np.zeros(self.offsets[-1], dtype=np.uint64)
         kernel.fill_filters(
-            self.costs, self.sums, cells.prices, cells.doubt,
+            self.sets.costs, self.sets.sums, cells.prices, cells.doubt,
             self.axes, within, self.filter_per, self.offsets, self.words,
         )  # fmt: skip
 
@@ -108,17 +108,9 @@ class Table:
         rooms : tuple of float
             The least and the most that a set leaves to its partner.
         """
-        m = items.entries.shape[1]
-        most = _LISTED
-        costs, sums = np.empty(most), np.empty((most, m))
-        parent, last = np.empty(most, dtype=np.int32), np.empty(most, dtype=np.int32)
-        found = list_subsets(
-            items.cost[listed], items.after[listed], items.entries[listed], cost,
-            costs, sums, parent, last,
-        )  # fmt: skip
-        if found > most:
+        sets = Listed.of(items, listed, cost)
+        if sets is None:
             return None
-        origin = listed, parent[:found].copy(), last[:found].copy()
         entries = items.entries[:, 1:]
         with np.errstate(over="ignore"):
             scale = np.abs(entries).max(axis=0, initial=0.0)
@@ -127,16 +119,7 @@ class Table:
             largest = np.abs(need[1:]) + np.abs(entries).sum(axis=0) + np.abs(doubt)
             cells = _Cells(prices, doubt, largest)
             telling = spreads * cells.per_unit(limit)
-        return Table(costs[:found], sums[:found], telling, origin, cells, limit, rooms)
-
-    def subset(self, place: int) -> np.ndarray:
-        """Items of a subset."""
-        found: list[int] = []
-        at = int(self._order[place])
-        while at > 0:
-            found.append(int(self._last[at]))
-            at = int(self._parent[at])
-        return self._listed[np.array(found, dtype=np.int64)]
+        return Table(sets, telling, cells, limit, rooms)
 
 
 class _Cells:

@@ -1,8 +1,6 @@
-"""Where listed sets of items lie, and the partners among them of many sets at once.
+"""Pairs of listed sets of items, and their partners among other listed sets.
 
-Listed sets are sorted into slots by their count and by cells of two sums. What is looked up for a
-set is anywhere in some 100 MB. So thousands of sets are looked up at once, in loops of which one
-says what the next will read: with each set by itself, as good as all of the time was spent waiting.
+An item is a weight whose side of the threshold may change, its cost the absolute reduced cost.
 """
 
 from __future__ import annotations
@@ -11,181 +9,135 @@ import numpy as np
 
 from ._jit import compiled
 from ._prefetch import prefetch
+from .cells import CELLS, EDGE, _bits, _cell, _hash, _word
 
-__all__ = ["CELLS", "fill_filters", "sort_subsets"]
+__all__ = ["join_pairs"]
 
-CELLS = 2.0**26
-EDGE = 2e-6  # of a cell: more than rounding may move a sum, up to 2^26 cells from 0
-_ROOM = 1 << 12  # cells that wait to be looked at
-
-
-@compiled
-def _hash(count, x, y):
-    """Hash of a count and a cell of two sums."""
-    h = np.uint64(np.int64(count)) * np.uint64(0xFF51AFD7ED558CCD)
-    h += np.uint64(x) * np.uint64(0x9E3779B97F4A7C15)
-    h += np.uint64(y) * np.uint64(0xC2B2AE3D27D4EB4F)
-    h = (h ^ (h >> np.uint64(31))) * np.uint64(0xBF58476D1CE4E5B9)
-    return h ^ (h >> np.uint64(29))
+_SETS = 1 << 12  # pairs that wait to be looked up
+_CELLS = 1 << 12  # cells that wait to be looked at
 
 
 @compiled
-def _cell(place):
-    """Number of a cell, above 0; sums are below ±CELLS cells."""
-    return np.int64(place + 2.0 * CELLS)
+def join_pairs(
+    costs, sums, first, last, mate_costs, mate_sums, by_sum, need, limit, best, price, doubt,
+    table, reach, filter_per, offsets, words, cursor, steps, found,
+):  # fmt: skip
+    """Join pairs of sets, one of each of two lists, with a third of a table, for the least loss.
 
-
-@compiled
-def _word(h, words):
-    """Place of a cell in a filter of so many words, up to 2^32."""
-    return np.int64(((h >> np.uint64(32)) * np.uint64(words)) >> np.uint64(32))
-
-
-@compiled
-def _bits(h):
-    """Two bits of that word."""
-    one = np.uint64(1)
-    return one << (h & np.uint64(63)) | one << ((h >> np.uint64(6)) & np.uint64(63))
-
-
-@compiled
-def sort_subsets(costs, sums, by_cost, axes, per, starts, order):
-    """Sort listed subsets by the slot of their count and the cells of two sums, then by cost.
+    The loss of the three is their cost + Σ_j price_j · (their excess over the floors). Looks at
+    all that cost at most `limit` and lose less than `best`, in as many calls as it takes.
 
     Parameters
     ----------
-    costs, sums : float64, shapes (n,) and (n, 1 + K)
-    by_cost : int64, shape (n,)
-        Their places by ascending cost, about.
-    axes : int64, shape (2,)
-        Which sums.
-    per : float64, shape (2,)
-        Cells per unit of each; 0 leaves it out. Sums have less than CELLS.
-    starts : int32, shape (slots + 1,), filled
-        Where each slot starts; slots is a power of two.
-    order : int32, shape (n,), filled
-    """
-    n = len(costs)
-    slots = np.uint64(len(starts) - 2)
-    place = np.empty(n, np.int32)
-    starts[:] = 0
-    for block in range(0, n, _ROOM):
-        end = min(block + _ROOM, n)
-        for q in range(block, end):
-            x, y = _cell(sums[q, axes[0]] * per[0]), _cell(sums[q, axes[1]] * per[1])
-            place[q] = np.int64(_hash(sums[q, 0], x, y) & slots)
-            prefetch(starts, np.int64(place[q]) + 1)
-        for q in range(block, end):
-            starts[place[q] + 1] += 1
-    for slot in range(1, len(starts)):
-        starts[slot] += starts[slot - 1]
-    free = starts.copy()
-    for block in range(0, n, _ROOM):
-        end = min(block + _ROOM, n)
-        for at in range(block, end):
-            prefetch(place, by_cost[at])
-        for at in range(block, end):
-            prefetch(free, np.int64(place[by_cost[at]]))
-        for at in range(block, end):
-            q = by_cost[at]
-            prefetch(order, np.int64(free[place[q]]))
-        for at in range(block, end):
-            q = by_cost[at]
-            order[free[place[q]]] = q
-            free[place[q]] += 1
-
-
-@compiled
-def _mark(hashes, places, count, words):
-    """Mark the first so many cells in a filter's words."""
-    for e in range(count):
-        words[places[e]] |= _bits(hashes[e])
-
-
-@compiled
-def fill_filters(costs, sums, price, doubt, axes, rooms, per, offsets, words):
-    """Mark the cells in which a set may be that has a listed one as partner.
-
-    A partner's cost and what it exceeds the floors by are together at most what is left to it:
-    expensive ones, and these are nearly all, may be the partner of sets in few cells.
-
-    Parameters
-    ----------
-    costs, sums : float64, shapes (n,) and (n, 1 + K)
-    price, doubt : float64, shape (K,)
-        As in :func:`.subsets.join_subsets`.
-    axes : int64, shape (2,)
-    rooms : float64, shape (levels,)
-        A level is for sets that leave up to so much to a partner.
-    per : float64, shape (levels, 2)
-        Cells per unit; 0 is one cell in all.
-    offsets : int64, shape (levels + 1,)
-        Where a level's words start.
-    words : uint64, shape (any,), changed
-    """
-    one, two = axes[0], axes[1]
-    hashes, places = np.empty(_ROOM, np.uint64), np.empty(_ROOM, np.int64)
-    for level in range(len(rooms)):
-        start, size = offsets[level], offsets[level + 1] - offsets[level]
-        per_one, per_two = per[level, 0], per[level, 1]
-        lack_one = max(doubt[one - 1], 0.0) * per_one + EDGE
-        lack_two = max(doubt[two - 1], 0.0) * per_two + EDGE
-        waiting = 0
-        for q in range(len(costs)):
-            room = rooms[level] - costs[q]
-            if room < 0.0:
-                continue
-            x_last, y_last = sums[q, one] * per_one, sums[q, two] * per_two
-            x, y = x_last - lack_one, y_last - lack_two
-            if per_one > 0.0:
-                x -= room / price[one - 1] * per_one
-            if per_two > 0.0:
-                y -= room / price[two - 1] * per_two
-            for x_cell in range(_cell(x), _cell(x_last + EDGE) + 1):
-                for y_cell in range(_cell(y), _cell(y_last + EDGE) + 1):
-                    if waiting == _ROOM:
-                        _mark(hashes, places, waiting, words)
-                        waiting = 0
-                    h = _hash(sums[q, 0], x_cell, y_cell)
-                    hashes[waiting], places[waiting] = h, start + _word(h, size)
-                    prefetch(words, places[waiting])
-                    waiting += 1
-        _mark(hashes, places, waiting, words)
-
-
-@compiled
-def _find_cells(cost, entries, first, end, room, rest, doubt, filters, words, hashes, places):
-    """Hash of the cell that a partner must be in, and its word, for sets of one more item each.
-
-    Parameters
-    ----------
-    cost, entries : float64, shapes (n,) and (1 + K, n)
-    first, end : int
-        The items.
-    room : float
-        What the set without them leaves to them and a partner.
-    rest : float64, shape (1 + K,)
-        What their and a partner's sums are to be.
+    costs, sums : float64, shapes (p,) and (p, 1 + K)
+        One list: what a set costs, its count, and its sum of each control.
+    first, last : int64, shape (p,)
+        It is paired with sets first[i] … last[i] − 1 of the other list.
+    mate_costs, mate_sums : float64, shapes (q,) and (q, 1 + K)
+        The other list, by ascending cost.
+    by_sum : float64, shape (3, q)
+        Its count and its sums of the two axes.
+    need : float64, shape (1 + K,)
+        The count that is wanted, and what each floor lacks.
+    limit, best : float
+    price : float64, shape (K,), ≥ 0
+        The multipliers.
     doubt : float64, shape (K,)
-    filters : tuple
-        axes, reach, per, offsets: see :func:`.subsets.join_subsets`.
-    hashes, places : uint64 and int64, shape (any,), filled from 0 on
+        A lack up to this counts as none.
+    table : tuple of axes, per, starts, costs, sums, near
+        The third list, as :func:`.cells.sort_subsets` sorts it; `near` is by how much one in a
+        slot may be dearer than the next.
+    reach : float64, shape (levels,)
+        A pair looks into the filter of the first level that reaches what it leaves to its partner,
+        or of the last. Ascending.
+    filter_per, offsets, words
+        As in :func:`.cells.fill_filters`.
+    cursor : int64, shape (2,), changed
+        Where in the two lists to go on; (0, 0) at first. All is done at (p, any).
+    steps : int
+        After about so many, stop.
+    found : int64, shape (3,), filled where something is found
+        Where the three are in their lists. The call ends soon after.
+
+    Returns
+    -------
+    float
+        The least loss found, or `best`.
     """
-    axes, reach, per, offsets = filters
+    p, m = sums.shape
+    at, mate = cursor[0], cursor[1]
+    known, room = best, min(limit, best, 1e300)
+    axes, top = table[0], len(reach) - 1
     one, two = axes[0], axes[1]
-    step = reach[1] - reach[0] if len(reach) > 1 else 0.0
-    low_room, per_room = reach[0] - step, 1.0 / step if step > 0.0 else 0.0
-    last_level, zero = float(len(reach) - 1), np.int64(0)
-    count = rest[0]
-    least_one, least_two = rest[one] - doubt[one - 1], rest[two] - doubt[two - 1]
-    for i in range(first, end):
-        level = max(np.int64(min((room - cost[i] - low_room) * per_room, last_level)), zero)
-        x = _cell((least_one - entries[one, i]) * per[level, 0])
-        y = _cell((least_two - entries[two, i]) * per[level, 1])
-        h = _hash(count - entries[0, i], x, y)
-        hashes[i - first] = h
-        places[i - first] = offsets[level] + _word(h, offsets[level + 1] - offsets[level])
-        prefetch(words, places[i - first])
+    hashes, places = np.empty(_SETS, np.uint32), np.empty(_SETS, np.uint64)
+    own_of, mate_of = np.empty(_SETS, np.int32), np.empty(_SETS, np.int32)
+    passed = np.empty(_SETS, np.int64)
+    own_costs, rests = np.empty(_SETS), np.empty((_SETS, m))
+    partner = np.zeros(3, np.int64)
+    waiting = 0
+    while True:
+        ended = at == p or partner[2] >= steps
+        if ended or waiting == _SETS:
+            hits = _passing(hashes, places, waiting, words, passed)
+            for h in range(hits):
+                i, j = own_of[passed[h]], mate_of[passed[h]]
+                own_costs[h] = costs[i] + mate_costs[j]
+                for t in range(m):
+                    rests[h, t] = need[t] - sums[i, t] - mate_sums[j, t]
+            before = best
+            best = _best_partners(own_costs, rests, hits, limit, best, price, doubt, table, partner)
+            if best < before:
+                chosen = passed[partner[0]]
+                found[0], found[1], found[2] = own_of[chosen], mate_of[chosen], partner[1]
+            waiting = 0
+            if ended or best < known:
+                break
+        mate = max(mate, first[at])
+        if mate >= last[at]:
+            at, mate = at + 1, 0
+            continue
+        left = room - costs[at]
+        level = min(np.searchsorted(reach, left - mate_costs[mate]), top)
+        end = min(last[at], mate + _SETS - waiting)
+        if level > 0 and left - mate_costs[end - 1] <= reach[level - 1]:
+            # Where less is left, a lower level knows more.
+            low = mate
+            while low + 1 < end:
+                middle = (low + end) // 2
+                if left - mate_costs[middle] <= reach[level - 1]:
+                    end = middle
+                else:
+                    low = middle
+        size = offsets[level + 1] - offsets[level]
+        _find_cells(
+            by_sum[:, mate:end], need[0] - sums[at, 0],
+            need[one] - sums[at, one] - doubt[one - 1], need[two] - sums[at, two] - doubt[two - 1],
+            filter_per[level, 0], filter_per[level, 1],
+            np.uint64(offsets[level]), np.uint64(size), words,
+            hashes[waiting:], places[waiting:],
+        )  # fmt: skip
+        for j in range(end - mate):
+            own_of[waiting + j], mate_of[waiting + j] = at, mate + j
+        partner[2] += end - mate
+        waiting += end - mate
+        mate = end
+    cursor[0], cursor[1] = at, mate
+    return best
+
+
+@compiled
+def _find_cells(by_sum, count, one, two, per_one, per_two, start, size, words, hashes, places):
+    """Hash of the cell that a partner must be in, and its word, for some of the other list.
+
+    Two plain loops, of which the first is done for several at once.
+    """
+    counts, ones, twos = by_sum[0], by_sum[1], by_sum[2]
+    for j in range(len(counts)):
+        x, y = _cell((one - ones[j]) * per_one), _cell((two - twos[j]) * per_two)
+        hashes[j] = _hash(count - counts[j], x, y)
+        places[j] = start + _word(hashes[j], size)
+    for j in range(len(counts)):
+        prefetch(words, np.int64(places[j]))
 
 
 @compiled
@@ -212,7 +164,7 @@ def _best_partners(cost, rest, count, limit, best, price, doubt, table, found):
         A pair that costs a little more than the limit is as good.
     price, doubt : float64, shape (K,)
     table : tuple
-        axes, per, starts, costs, sums, near of :func:`.subsets.join_subsets`.
+        axes, per, starts, costs, sums, near of :func:`join_pairs`.
     found : int64, shape (3,), changed
         Set and listed set of the least loss go to found[0] and found[1]; found[2] counts what
         was looked at.
@@ -223,8 +175,8 @@ def _best_partners(cost, rest, count, limit, best, price, doubt, table, found):
     """
     axes, per, starts, costs, sums, near = table
     one, two = axes[0], axes[1]
-    slots = np.uint64(len(starts) - 2)
-    slot, owner = np.empty(_ROOM, np.int64), np.empty(_ROOM, np.int64)
+    slots = np.uint32(len(starts) - 2)
+    slot, owner = np.empty(_CELLS, np.int64), np.empty(_CELLS, np.int64)
     cells = 0
     for h in range(count):
         # A partner meets the floors, by less than what the loss found allows.
@@ -237,7 +189,7 @@ def _best_partners(cost, rest, count, limit, best, price, doubt, table, found):
         last = _cell(min((rest[h, two] + two_more) * per[1], CELLS) + EDGE)
         for x in range(low, high + 1):
             for y in range(first, last + 1):
-                if cells == _ROOM:
+                if cells == _CELLS:
                     best = _best_of_slots(
                         cost, rest, limit + near, best, price, doubt, starts, costs, sums,
                         slot, owner, cells, found,
