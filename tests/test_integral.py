@@ -13,6 +13,7 @@ import cops_lp
 from cops_lp import InfeasibleError, IntegerInfeasibleError, ProblemError, Status
 from cops_lp.integral import joins
 from cops_lp.integral.items import Best, Items
+from cops_lp.integral.pairs import most_beside
 from cops_lp.kernels import subsets
 
 from .checks import assert_certified
@@ -250,7 +251,7 @@ def test_the_joins_look_at_every_set(quartered, monkeypatch):
     jobs = joins.jobs(Items(np.arange(n), np.stack((row, row)), row), n)
     assert len(jobs) == (14 if quartered else 2)
     for job in jobs:
-        assert sorted([*job.walked, *job.listed]) == list(range(n))
+        assert sorted([*job.left, *job.right, *job.listed]) == list(range(n))
     rng = np.random.default_rng(0)
     for _ in range(20_000):
         # Costs of a set, few of them, that add up to at most 1; sometimes exactly.
@@ -258,10 +259,15 @@ def test_the_joins_look_at_every_set(quartered, monkeypatch):
         cost[rng.integers(n)] += rng.choice([0.0, 0.1, 1.0, 10.0])
         total = cost.sum()
         cost *= rng.choice([1.0, 0.999, rng.random()]) * (1.0 - 1e-12) / total if total else 0.0
-        assert any(
-            job.over < cost[job.walked].sum() <= job.cap and cost[job.listed].sum() <= job.most
-            for job in jobs
-        )
+
+        def looks_at(job, cost=cost):
+            left, right = cost[job.left].sum(), cost[job.right].sum()
+            pair = job.over < left + right <= job.cap and max(left, right) <= job.each
+            # As exactly as lists of costs are compared.
+            beside = not job.quarters or right <= most_beside(np.array(left)) + 1e-9
+            return pair and beside and cost[job.listed].sum() <= job.most
+
+        assert any(looks_at(job) for job in jobs)
 
 
 @pytest.mark.parametrize("quartered", [False, True])

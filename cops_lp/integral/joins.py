@@ -107,25 +107,23 @@ def jobs(items: Items, size: int) -> list[Job]:
     eighths = items.parts(size, 8)
     quarters = [_together([eighths[j], eighths[4 + j]]) for j in range(4)]
     if size < _QUARTERED:
-        left, right = (quarters[0], quarters[2]), (quarters[1], quarters[3])
         return [
-            Job(*left, -1.0, 1.0, 1.0, _together([*right]), 0.5),
-            Job(*right, 0.5, 1.0, 1.0, _together([*left]), 0.5),
+            Job(quarters[0], quarters[2], -1.0, 1.0, 1.0, _together(quarters[1::2]), 0.5),
+            Job(quarters[1], quarters[3], 0.5, 1.0, 1.0, _together(quarters[0::2]), 0.5),
         ]
     joins = []
-    cap = _DEAR + (1.0 - _DEAR) / 3.0
+    cap, rest = _DEAR + (1.0 - _DEAR) / 3.0, 1.0 - _DEAR
     for mate in (1, 2, 3):
-        left = quarters[0], quarters[mate]
-        right = tuple(quarters[j] for j in (1, 2, 3) if j != mate)
+        a, b = quarters[0], quarters[mate]
+        c, d = (quarters[j] for j in (1, 2, 3) if j != mate)
         joins += [
-            Job(*left, -1.0, cap, _DEAR, _together([*right]), 0.5, quarters=True),
-            Job(*right, 0.5, cap, _DEAR, _together([*left]), 0.5, quarters=True),
+            Job(a, b, -1.0, cap, _DEAR, _together([c, d]), 0.5, quarters=True),
+            Job(c, d, 0.5, cap, _DEAR, _together([a, b]), 0.5, quarters=True),
         ]
     for j, quarter in enumerate(quarters):
         one, two, three = (i for i in range(4) if i != j)
         left = _together([quarters[one], eighths[three]])
         right = _together([quarters[two], eighths[4 + three]])
-        rest = 1.0 - _DEAR
         joins += [
             Job(left, right, -1.0, rest, rest, quarter, 0.8),
             Job(eighths[j], eighths[4 + j], 0.8, 1.0, 1.0, _together([left, right]), 0.2),

@@ -19,7 +19,7 @@ _WIDTH = 0.7  # of the limit: what the table's cells are for
 
 
 class Table:
-    """Listed subsets by their count and the cells of up to two controls' sums.
+    """Listed subsets by their count and the cells of up to three controls' sums.
 
     A partner exceeds a floor by less than limit / λ_j, and lacks at most what is in doubt: the
     controls for which this is the smallest part of how the sums spread say most about which
@@ -30,7 +30,6 @@ class Table:
     Attributes
     ----------
     sets : Listed
-        By slot and cost.
     sorted, reach, filter_per, offsets, words
         As :func:`cops_lp.kernels.partners.join_pairs` takes them.
     """
@@ -44,12 +43,12 @@ class Table:
         rooms: tuple[float, float],
     ) -> None:
         costs, sums = sets.costs, sets.sums
-        used = np.argsort(-telling, kind="stable")[:2]
+        used = np.argsort(-telling, kind="stable")[:3]
         used = used[telling[used] > 0.0]
-        self.axes = np.ones(2, dtype=np.int64)
+        self.axes = np.ones(3, dtype=np.int64)
         self.axes[: len(used)] = 1 + used
         per = np.zeros(2)
-        per[: len(used)] = cells.per_unit(_WIDTH * limit)[used]
+        per[: len(used)] = cells.per_unit(_WIDTH * limit)[used[:2]]
         starts = np.empty((1 << max(4, len(costs).bit_length())) + 1, dtype=np.int32)
         order = np.empty(len(costs), dtype=np.int32)
         dearest = float(costs.max())
@@ -57,9 +56,8 @@ class Table:
         rough = (costs * (_ROUGH / dearest)).astype(np.uint16) if dearest > 0.0 else costs
         by_cost = np.argsort(rough, kind="stable")
         kernel.sort_subsets(costs, sums, by_cost, self.axes, per, starts, order)
-        self.sets = sets.ordered(order)
         near = 1.01 * dearest / _ROUGH
-        self.sorted = self.axes, per, starts, self.sets.costs, self.sets.sums, near
+        self.sets, self.sorted = sets, (self.axes, per, starts, order, costs, sums, near)
         low, high = rooms[0], max(rooms[0], min(rooms[1], dearest))
         if high - low > 1e-9 * high:
             self.reach = np.linspace(low, high, _LEVELS + 1)[1:]
@@ -67,14 +65,14 @@ class Table:
             self.reach = np.array([high])
         within = self.reach * (1.0 + 1e-9)  # a level may be missed by rounding
         within[-1] = max(within[-1], limit)
-        self.filter_per = np.zeros((len(within), 2))
+        self.filter_per = np.zeros((len(within), 3))
         for level, room in enumerate(within):
             self.filter_per[level, : len(used)] = cells.per_unit(room)[used]
         known = np.array([np.count_nonzero(costs <= room) for room in within])
         self.offsets = np.concatenate(([0], np.cumsum(1 + (_WORDS * known).astype(np.int64))))
         self.words = np.zeros(self.offsets[-1], dtype=np.uint64)
         kernel.fill_filters(
-            self.sets.costs, self.sets.sums, cells.prices, cells.doubt,
+            costs, sums, cells.prices, cells.doubt,
             self.axes, within, self.filter_per, self.offsets, self.words,
         )  # fmt: skip
 

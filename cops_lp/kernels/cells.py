@@ -25,11 +25,12 @@ def _cell(place):
 
 
 @compiled
-def _hash(count, x, y):
-    """Hash of a count and a cell of two sums; 32 bits, of which processors mix eight at once."""
+def _hash(count, x, y, z):
+    """Hash of a count and a cell of three sums; 32 bits, of which processors mix eight at once."""
     h = np.uint32(np.int32(count)) * np.uint32(0x9E3779B1)
     h = np.uint32(h + np.uint32(x) * np.uint32(0x85EBCA77))
     h = np.uint32(h + np.uint32(y) * np.uint32(0xC2B2AE3D))
+    h = np.uint32(h + np.uint32(z) * np.uint32(0x27D4EB2F))
     h = np.uint32((h ^ (h >> np.uint32(16))) * np.uint32(0x7FEB352D))
     h = np.uint32((h ^ (h >> np.uint32(15))) * np.uint32(0x846CA68B))
     return np.uint32(h ^ (h >> np.uint32(16)))
@@ -57,8 +58,8 @@ def sort_subsets(costs, sums, by_cost, axes, per, starts, order):
     costs, sums : float64, shapes (n,) and (n, 1 + K)
     by_cost : int64, shape (n,)
         Their places by ascending cost, about.
-    axes : int64, shape (2,)
-        Which sums.
+    axes : int64, shape (any,)
+        Which sums, the first two.
     per : float64, shape (2,)
         Cells per unit of each; 0 leaves it out. Sums have less than CELLS.
     starts : int32, shape (slots + 1,), filled
@@ -73,7 +74,7 @@ def sort_subsets(costs, sums, by_cost, axes, per, starts, order):
         end = min(block + _ROOM, n)
         for q in range(block, end):
             x, y = _cell(sums[q, axes[0]] * per[0]), _cell(sums[q, axes[1]] * per[1])
-            place[q] = np.int64(_hash(sums[q, 0], x, y) & slots)
+            place[q] = np.int64(_hash(sums[q, 0], x, y, 0) & slots)
             prefetch(starts, np.int64(place[q]) + 1)
         for q in range(block, end):
             starts[place[q] + 1] += 1
@@ -114,40 +115,44 @@ def fill_filters(costs, sums, price, doubt, axes, rooms, per, offsets, words):
     costs, sums : float64, shapes (n,) and (n, 1 + K)
     price, doubt : float64, shape (K,)
         As in :func:`.partners.join_pairs`.
-    axes : int64, shape (2,)
+    axes : int64, shape (3,)
+        Which sums.
     rooms : float64, shape (levels,)
         A level is for sets that leave up to so much to a partner.
-    per : float64, shape (levels, 2)
+    per : float64, shape (levels, 3)
         Cells per unit; 0 is one cell in all.
     offsets : int64, shape (levels + 1,)
         Where a level's words start.
     words : uint64, shape (any,), changed
     """
-    one, two = axes[0], axes[1]
     hashes, places = np.empty(_ROOM, np.uint32), np.empty(_ROOM, np.uint64)
+    low, high = np.empty(3, np.int64), np.empty(3, np.int64)
+    lacks, exceeds = np.empty(3), np.empty(3)
     for level in range(len(rooms)):
         start, size = np.uint64(offsets[level]), np.uint64(offsets[level + 1] - offsets[level])
-        per_one, per_two = per[level, 0], per[level, 1]
-        lack_one = max(doubt[one - 1], 0.0) * per_one + EDGE
-        lack_two = max(doubt[two - 1], 0.0) * per_two + EDGE
+        for t in range(3):
+            j = axes[t] - 1
+            lacks[t] = max(doubt[j], 0.0) * per[level, t] + EDGE
+            exceeds[t] = per[level, t] / price[j] if per[level, t] > 0.0 else 0.0
         waiting = 0
         for q in range(len(costs)):
             room = rooms[level] - costs[q]
             if room < 0.0:
                 continue
-            x_last, y_last = sums[q, one] * per_one, sums[q, two] * per_two
-            x, y = x_last - lack_one, y_last - lack_two
-            if per_one > 0.0:
-                x -= room / price[one - 1] * per_one
-            if per_two > 0.0:
-                y -= room / price[two - 1] * per_two
-            for x_cell in range(_cell(x), _cell(x_last + EDGE) + 1):
-                for y_cell in range(_cell(y), _cell(y_last + EDGE) + 1):
-                    if waiting == _ROOM:
-                        _mark(hashes, places, waiting, words)
-                        waiting = 0
-                    h = _hash(sums[q, 0], x_cell, y_cell)
-                    hashes[waiting], places[waiting] = h, start + _word(h, size)
-                    prefetch(words, np.int64(places[waiting]))
-                    waiting += 1
+            for t in range(3):
+                last = sums[q, axes[t]] * per[level, t]
+                high[t] = _cell(last + EDGE)
+                if per[level, t] > 0.0:  # else what is left may be infinite
+                    last -= room * exceeds[t]
+                low[t] = _cell(last - lacks[t])
+            for x in range(low[0], high[0] + 1):
+                for y in range(low[1], high[1] + 1):
+                    for z in range(low[2], high[2] + 1):
+                        if waiting == _ROOM:
+                            _mark(hashes, places, waiting, words)
+                            waiting = 0
+                        h = _hash(sums[q, 0], x, y, z)
+                        hashes[waiting], places[waiting] = h, start + _word(h, size)
+                        prefetch(words, np.int64(places[waiting]))
+                        waiting += 1
         _mark(hashes, places, waiting, words)

@@ -35,8 +35,8 @@ def join_pairs(
         It is paired with sets first[i] … last[i] − 1 of the other list.
     mate_costs, mate_sums : float64, shapes (q,) and (q, 1 + K)
         The other list, by ascending cost.
-    by_sum : float64, shape (3, q)
-        Its count and its sums of the two axes.
+    by_sum : float64, shape (4, q)
+        Its count and its sums of the three axes.
     need : float64, shape (1 + K,)
         The count that is wanted, and what each floor lacks.
     limit, best : float
@@ -44,9 +44,9 @@ def join_pairs(
         The multipliers.
     doubt : float64, shape (K,)
         A lack up to this counts as none.
-    table : tuple of axes, per, starts, costs, sums, near
-        The third list, as :func:`.cells.sort_subsets` sorts it; `near` is by how much one in a
-        slot may be dearer than the next.
+    table : tuple of axes, per, starts, order, costs, sums, near
+        The third list, and how :func:`.cells.sort_subsets` sorts it; `near` is by how much one in
+        a slot may be dearer than the next.
     reach : float64, shape (levels,)
         A pair looks into the filter of the first level that reaches what it leaves to its partner,
         or of the last. Ascending.
@@ -68,7 +68,7 @@ def join_pairs(
     at, mate = cursor[0], cursor[1]
     known, room = best, min(limit, best, 1e300)
     axes, top = table[0], len(reach) - 1
-    one, two = axes[0], axes[1]
+    wanted = np.empty(4)
     hashes, places = np.empty(_SETS, np.uint32), np.empty(_SETS, np.uint64)
     own_of, mate_of = np.empty(_SETS, np.int32), np.empty(_SETS, np.int32)
     passed = np.empty(_SETS, np.int64)
@@ -108,12 +108,12 @@ def join_pairs(
                     end = middle
                 else:
                     low = middle
-        size = offsets[level + 1] - offsets[level]
+        wanted[0] = need[0] - sums[at, 0]
+        for t in range(3):
+            wanted[1 + t] = need[axes[t]] - sums[at, axes[t]] - doubt[axes[t] - 1]
         _find_cells(
-            by_sum[:, mate:end], need[0] - sums[at, 0],
-            need[one] - sums[at, one] - doubt[one - 1], need[two] - sums[at, two] - doubt[two - 1],
-            filter_per[level, 0], filter_per[level, 1],
-            np.uint64(offsets[level]), np.uint64(size), words,
+            by_sum[:, mate:end], wanted, filter_per[level],
+            np.uint64(offsets[level]), np.uint64(offsets[level + 1] - offsets[level]), words,
             hashes[waiting:], places[waiting:],
         )  # fmt: skip
         for j in range(end - mate):
@@ -126,16 +126,18 @@ def join_pairs(
 
 
 @compiled
-def _find_cells(by_sum, count, one, two, per_one, per_two, start, size, words, hashes, places):
+def _find_cells(by_sum, wanted, per, start, size, words, hashes, places):
     """Hash of the cell that a partner must be in, and its word, for some of the other list.
 
     Two plain loops, of which the first is done for several at once.
     """
-    counts, ones, twos = by_sum[0], by_sum[1], by_sum[2]
+    counts, ones, twos, threes = by_sum[0], by_sum[1], by_sum[2], by_sum[3]
+    count, one, two, three = wanted[0], wanted[1], wanted[2], wanted[3]
+    per_one, per_two, per_three = per[0], per[1], per[2]
     for j in range(len(counts)):
         x, y = _cell((one - ones[j]) * per_one), _cell((two - twos[j]) * per_two)
-        hashes[j] = _hash(count - counts[j], x, y)
-        places[j] = start + _word(hashes[j], size)
+        h = _hash(count - counts[j], x, y, _cell((three - threes[j]) * per_three))
+        hashes[j], places[j] = h, start + _word(h, size)
     for j in range(len(counts)):
         prefetch(words, np.int64(places[j]))
 
@@ -173,7 +175,7 @@ def _best_partners(cost, rest, count, limit, best, price, doubt, table, found):
     -------
     float
     """
-    axes, per, starts, costs, sums, near = table
+    axes, per, starts, order, costs, sums, near = table
     one, two = axes[0], axes[1]
     slots = np.uint32(len(starts) - 2)
     slot, owner = np.empty(_CELLS, np.int64), np.empty(_CELLS, np.int64)
@@ -191,37 +193,37 @@ def _best_partners(cost, rest, count, limit, best, price, doubt, table, found):
             for y in range(first, last + 1):
                 if cells == _CELLS:
                     best = _best_of_slots(
-                        cost, rest, limit + near, best, price, doubt, starts, costs, sums,
+                        cost, rest, limit + near, best, price, doubt, starts, order, costs, sums,
                         slot, owner, cells, found,
                     )  # fmt: skip
                     cells = 0
-                slot[cells] = np.int64(_hash(rest[h, 0], x, y) & slots)
+                slot[cells] = np.int64(_hash(rest[h, 0], x, y, 0) & slots)
                 prefetch(starts, slot[cells])
                 owner[cells] = h
                 cells += 1
     return _best_of_slots(
-        cost, rest, limit + near, best, price, doubt, starts, costs, sums,
+        cost, rest, limit + near, best, price, doubt, starts, order, costs, sums,
         slot, owner, cells, found,
     )  # fmt: skip
 
 
 @compiled
 def _best_of_slots(
-    cost, rest, most, best, price, doubt, starts, costs, sums, slot, owner, cells, found
+    cost, rest, most, best, price, doubt, starts, order, costs, sums, slot, owner, cells, found
 ):  # fmt: skip
     """Least loss of sets with what is in their slots; of pairs that cost up to `most`."""
     begin, end = np.empty(cells, np.int64), np.empty(cells, np.int64)
     used = 0
     for c in range(cells):
         begin[used], end[used], owner[used] = starts[slot[c]], starts[slot[c] + 1], owner[c]
-        prefetch(costs, begin[used])
-        prefetch(sums, begin[used])
+        prefetch(order, begin[used])
         used += np.int64(end[used] > begin[used])
     found[2] += cells
     for c in range(used):
         h = owner[c]
         found[2] += end[c] - begin[c]
-        for q in range(begin[c], end[c]):
+        for place in range(begin[c], end[c]):
+            q = order[place]
             loss = cost[h] + costs[q]
             if loss > most:
                 break
