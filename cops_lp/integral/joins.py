@@ -36,21 +36,23 @@ def walk(
     deadline: float,
     threads: int,
 ) -> bool:
-    """Look at all sets of the first items that cost up to the limit; False if time ran out.
+    """Look at all sets of the first items that cost up to the limit.
 
-    Also where there are more of them than memory is for.
+    False if time ran out, or there are more sets than are to be listed.
     """
     limit = min(limit, best.loss)
 
     def join(job: Job) -> tuple[bool | None, Best]:
         own = Best(best.loss)  # not the others': what is found must not depend on who is first
+        if time.perf_counter() > deadline:
+            return False, own
         low = (1.0 - job.cap) * limit if job.cap < 1.0 else 0.0
         rooms = low, (1.0 - max(job.over, 0.0)) * limit
         pairs = Pairs.of(
             items, job.left, job.right, job.over, job.cap, job.each, limit, job.quarters
         )
         if pairs is None:
-            return None, own
+            return False, own  # with fewer items in the table there would be more pairs
         table = Table.of(
             items, job.listed, job.most * limit, need, multipliers, doubt, limit, rooms
         )
