@@ -1,8 +1,9 @@
 """What the ranks of a process group say to one another: arrays, and errors with them.
 
-All ranks run the same code on the same numbers, and meet before each exchange: there a rank
-that has failed says so, and ranks that are about to do different things find out. So nobody
-waits for a rank that does not come.
+All ranks run the same code on the same numbers, and meet at each exchange: there a rank that has
+failed says so, and ranks that are about to do different things find out. So nobody waits for a
+rank that does not come. What is said at a meeting has always the same size; what is small is
+exchanged right there, what is large after it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ from cops_lp.errors import SolverError
 __all__ = ["Collectives"]
 
 _MOST = 1 << 22  # bytes in one collective, all ranks' parts together
+_HEAD, _SMALL = 32, (1 << 11) - 32  # bytes that a rank says at a meeting: how it is, and what
 _FINE, _FAILED, _LEFT = 0, 1, 2
+
+_NOTHING = np.empty(0, np.uint8)
 
 Found = TypeVar("Found")
 
@@ -79,14 +83,14 @@ class Collectives:
             if self._ended:  # the exchange itself failed: there is nobody to tell
                 raise
             try:
-                self._meet("end", (), error, _LEFT)
+                self._meet("end", (), error, _LEFT, _NOTHING)
             except _EndedError as ended:
                 if ended.rank != self.rank:
                     raise _cause(ended) from None
             raise
         else:
             try:
-                self._meet("end", (), None, _FINE)
+                self._meet("end", (), None, _FINE, _NOTHING)
             except _EndedError as error:
                 raise _cause(error) from None
 
@@ -95,34 +99,35 @@ class Collectives:
 
         `what` and `arguments` (arrays, numbers) must be the same on all ranks.
         """
-        found: Found | None = None
-        failure: Exception | None = None
-        try:
-            found = work()
-        except Exception as error:
-            failure = error
-        self._meet(what, arguments, failure, _FINE if failure is None else _FAILED)
-        return found  # type: ignore[return-value]
+        found: list[Found] = []
 
-    def gather(self, values: np.ndarray) -> np.ndarray:
-        """All ranks' arrays of one shape and dtype, stacked by rank."""
-        own = np.ascontiguousarray(values)
-        flat = torch.from_numpy(own.reshape(-1).view(np.uint8).copy())
-        step = max(_MOST // self.size, 1)
-        starts = range(0, len(flat), step)
-        if not starts:
-            return np.empty((self.size, *own.shape), own.dtype)
-        parts = [self._gathered(flat[start : start + step]) for start in starts]
-        stacked = np.concatenate(parts, axis=1)
-        return stacked.view(own.dtype).reshape(self.size, *own.shape)
+        def nothing() -> np.ndarray:
+            found.append(work())
+            return _NOTHING
 
-    def fill(self, values: np.ndarray) -> np.ndarray:
+        self.gather(what, nothing, *arguments)
+        return found[0]
+
+    def gather(self, what: str, work: Callable[[], np.ndarray], *arguments: Any) -> np.ndarray:
+        """All ranks' arrays, of one shape and dtype, stacked by rank; else as :meth:`each`."""
+        own, rows = self._met(what, work, arguments)
+        if rows is None:
+            rows = self._stacked(_bytes(own))
+        return rows.view(own.dtype).reshape(self.size, *own.shape)
+
+    def fill(self, what: str, work: Callable[[], np.ndarray], *arguments: Any) -> np.ndarray:
         """Put together an array of which each entry is given by one rank; 0 by the others.
 
-        float32, float64, int64 or uint8; its bits are kept.
+        float32, float64, int64 or uint8; its bits are kept. Else as :meth:`each`.
         """
-        own = np.ascontiguousarray(values)
-        raw = own.reshape(-1).view(np.uint8)
+        own, rows = self._met(what, work, arguments)
+        if rows is not None:
+            raw: np.ndarray = np.bitwise_or.reduce(rows, axis=0)
+        else:
+            raw = self._summed(_bytes(own))
+        return raw.view(own.dtype).reshape(own.shape)
+
+    def _summed(self, raw: np.ndarray) -> np.ndarray:
         padded = np.zeros(-(-len(raw) // 8) * 8, np.uint8)  # whole words
         padded[: len(raw)] = raw
         words = torch.from_numpy(padded.view(np.int64))
@@ -132,7 +137,13 @@ class Collectives:
             self._count(8 * len(part))
             self._run(partial(dist.all_reduce, there, group=self._group))
             part.copy_(there)
-        return padded[: len(raw)].view(own.dtype).reshape(own.shape)
+        return padded[: len(raw)]
+
+    def _stacked(self, raw: np.ndarray) -> np.ndarray:
+        flat = torch.from_numpy(raw.copy())
+        step = max(_MOST // self.size, 1)
+        starts = range(0, len(flat), step)
+        return np.concatenate([self._gathered(flat[i : i + step]) for i in starts], axis=1)
 
     def _gathered(self, part: torch.Tensor) -> np.ndarray:
         there = part.to(self._device)
@@ -154,10 +165,29 @@ class Collectives:
         self.bytes += size
         self.largest = max(self.largest, size)
 
+    def _met(
+        self, what: str, work: Callable[[], np.ndarray], arguments: tuple[Any, ...]
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """A rank's own array, and the bytes of all, a row each; None if they are too many."""
+        own, failure, state = _NOTHING, None, _FINE
+        try:
+            own = np.ascontiguousarray(work())
+        except Exception as error:
+            failure, state = error, _FAILED
+        rows = self._meet(what, arguments, failure, state, _bytes(own))
+        if own.nbytes > _SMALL:
+            return own, None
+        return own, np.ascontiguousarray(rows[:, : own.nbytes])
+
     def _meet(
-        self, what: str, arguments: tuple[Any, ...], failure: Exception | None, state: int
-    ) -> None:
-        """Learn whether all ranks are fine, and about to do the same.
+        self,
+        what: str,
+        arguments: tuple[Any, ...],
+        failure: Exception | None,
+        state: int,
+        said: np.ndarray,
+    ) -> np.ndarray:
+        """Learn whether all ranks are fine, about to do the same, and what they say if it is small.
 
         Raises
         ------
@@ -167,13 +197,17 @@ class Collectives:
             What `failure` is on the lowest rank that has one.
         """
         text = b"" if failure is None else _packed(failure, self.rank)
-        head = np.array([state, len(text), _digest(what, arguments)], np.int64)
-        heads = self.gather(head)
-        states, lengths, digests = heads.T
+        record = np.zeros(_HEAD + _SMALL, np.uint8)
+        head = [state, len(text), _digest(what, arguments), len(said)]
+        record[:_HEAD] = np.array(head, np.int64).view(np.uint8)
+        if len(said) <= _SMALL:
+            record[_HEAD : _HEAD + len(said)] = said
+        records = self._stacked(record)
+        states, lengths, digests, sizes = np.ascontiguousarray(records[:, :_HEAD]).view(np.int64).T
         if states.any():
             room = np.zeros(int(lengths.max()), np.uint8)
             room[: len(text)] = np.frombuffer(text, np.uint8)
-            texts = self.gather(room)
+            texts = self._stacked(room)
             left = (states == _LEFT).any()
             first = int(np.flatnonzero(states)[0])
             error = _unpacked(texts[first, : lengths[first]].tobytes(), first)
@@ -181,13 +215,18 @@ class Collectives:
                 raise error
             self._ended = True
             raise _EndedError(first) from error
-        if (digests != digests[0]).any():
+        if (digests != digests[0]).any() or (sizes != sizes[0]).any():
             self._ended = True
             raise _EndedError from SolverError(
                 f"the ranks are out of step: rank {self.rank} came to {what!r}, and others to "
                 "something else or with other numbers; wanted the same arguments, versions and "
                 "kind of processor on every rank"
             )
+        return records[:, _HEAD:]
+
+
+def _bytes(array: np.ndarray) -> np.ndarray:
+    return array.reshape(-1).view(np.uint8)
 
 
 def _cause(error: _EndedError) -> Exception:

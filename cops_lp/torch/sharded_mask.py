@@ -48,8 +48,11 @@ class ShardedMask:
 
     def any(self) -> bool:
         """Whether it keeps any weight."""
-        own = self.ranks.each("any", lambda: np.array([self.states.any().item()], np.uint8))
-        return bool(self.ranks.gather(own).any())
+
+        def work() -> np.ndarray:
+            return np.array([self.states.any().item()], np.uint8)
+
+        return bool(self.ranks.gather("any", work).any())
 
     def __len__(self) -> int:
         return self.size
@@ -69,7 +72,7 @@ class ShardedMask:
             out[order[places]] = self.own[own]
             return out
 
-        return self.ranks.fill(self.ranks.each("mask at", work, key)).view(np.bool_)
+        return self.ranks.fill("mask at", work, key).view(np.bool_)
 
     def __setitem__(self, key: slice | np.ndarray, value: np.ndarray | np.bool_) -> None:
         if isinstance(key, slice):
@@ -95,4 +98,4 @@ class ShardedMask:
                 out[there] = self.own[here]
             return out
 
-        return self.ranks.fill(self.ranks.each("mask", work, start, stop)).view(np.bool_)
+        return self.ranks.fill("mask", work, start, stop).view(np.bool_)

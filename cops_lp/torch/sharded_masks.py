@@ -130,7 +130,7 @@ def masks_sharded(
         )
         masks = cut_flat(first, own_mask(solution, first))
         kept = np.array([int(mask.count_nonzero()) for mask in masks.values()])
-        counts = ranks.gather(ranks.each("kept", lambda: kept)).sum(axis=0)
+        counts = ranks.gather("kept", lambda: kept).sum(axis=0)
         for name in target:
             if not split[name]:
                 masks[name] = _shared(ranks, masks[name], local_part(target[name]))
@@ -188,7 +188,7 @@ def _check_replicas(
         def work() -> np.ndarray:
             return np.array([[_bits(each[name]) for name in names] for each in own.values()])
 
-        sums = ranks.gather(ranks.each("replicas", work))
+        sums = ranks.gather("replicas", work)
         scores, tensors = np.nonzero((sums != sums[0]).any(axis=0))
         if len(scores):
             label, name = list(own)[scores[0]], names[tensors[0]]
@@ -206,7 +206,7 @@ def _bits(tensor: torch.Tensor) -> int:
 def _layout(ranks: Collectives, target: Tensors, own: Tensors, split: Mapping[str, bool]) -> Layout:
     """Every tensor as a piece of each rank, whole ones as rank 0's."""
     sizes = np.array([own[name].numel() for name in target])
-    counts = ranks.gather(ranks.each("sizes", lambda: sizes))
+    counts = ranks.gather("sizes", lambda: sizes)
     for j, name in enumerate(target):
         if not split[name]:
             counts[1:, j] = 0
@@ -229,6 +229,6 @@ def _shared(ranks: Collectives, mask: torch.Tensor, like: torch.Tensor) -> torch
         bits = np.zeros(-(-like.numel() // 8), np.uint8)
         return np.packbits(mask.cpu().numpy().reshape(-1)) if ranks.rank == 0 else bits
 
-    bits = ranks.fill(ranks.each("mask of a whole tensor", work))
+    bits = ranks.fill("mask of a whole tensor", work)
     flags = np.unpackbits(bits, count=like.numel()).view(np.bool_)
     return torch.from_numpy(flags).to(like.device).view(like.shape)

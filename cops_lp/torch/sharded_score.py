@@ -57,7 +57,7 @@ class ShardedScore(Pieces):
                 out[there] = self.own[here]
             return out
 
-        return self.ranks.fill(self.ranks.each("read", work, start, stop))
+        return self.ranks.fill("read", work, start, stop)
 
     def gather(self, index: np.ndarray) -> np.ndarray:
         """See :meth:`Pieces.gather`."""
@@ -69,7 +69,7 @@ class ShardedScore(Pieces):
             out[order[places]] = self.own.gather(own)
             return out
 
-        return self.ranks.fill(self.ranks.each("take", work, index))
+        return self.ranks.fill("take", work, index)
 
     def faults(self) -> Faults:
         """See :meth:`Pieces.faults`."""
@@ -80,15 +80,14 @@ class ShardedScore(Pieces):
                 first = int(self.layout.among_all(np.array([first]))[0])
             return np.array([nans, infinities, first])
 
-        found = self.ranks.gather(self.ranks.each("faults", work))
+        found = self.ranks.gather("faults", work)
         firsts = found[found[:, 2] >= 0, 2]
         nans, infinities = found[:, :2].sum(axis=0).tolist()
         return Faults(nans, infinities, int(firsts.min(initial=self.size)) if len(firsts) else -1)
 
     def largest(self) -> float:
         """See :meth:`Pieces.largest`."""
-        own = self.ranks.each("largest", lambda: np.array([self.own.largest()]))
-        return float(self.ranks.gather(own).max())
+        return float(self.ranks.gather("largest", lambda: np.array([self.own.largest()])).max())
 
     def own_store(self, scores: Sequence[Score], threads: int) -> ShardedStore:
         """See :meth:`Pieces.own_store`."""

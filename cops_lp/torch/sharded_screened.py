@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -67,21 +68,27 @@ class ShardedScreened:
         def work() -> np.ndarray:
             return self.own.at_least(weights, scores)
 
-        found = self.ranks.gather(self.ranks.each("at least", work, weights, scores))
+        found = self.ranks.gather("at least", work, weights, scores)
         return np.asarray(found.sum(axis=0))
 
-    def ends(self, weights: np.ndarray, kept: ShardedMask) -> tuple[float, float]:
+    def ends(self, weights: np.ndarray, kept: ShardedMask | np.ndarray) -> tuple[float, float]:
         """See :meth:`Screened.ends`."""
 
         def work() -> np.ndarray:
-            return np.array(self.own.ends(weights, kept.own))
+            return np.array(self.own.ends(weights, self._own_part(kept)))
 
-        found = self.ranks.gather(self.ranks.each("ends", work, weights))
+        found = self.ranks.gather("ends", work, weights)
         return float(found[:, 0].min()), float(found[:, 1].max())
 
-    def write(self, mask: ShardedMask, kept: ShardedMask) -> None:
+    def write(self, mask: ShardedMask, kept: ShardedMask | np.ndarray) -> None:
         """See :meth:`Screened.write`; each rank its own."""
-        self.own.write(mask.own, kept.own)
+        self.own.write(mask.own, self._own_part(kept))
+
+    def _own_part(self, kept: ShardedMask | np.ndarray) -> Any:
+        """Own part of a mask of the open weights, which may be one on all ranks."""
+        if isinstance(kept, ShardedMask):
+            return kept.own
+        return kept[self.opened.among_all(np.arange(self.opened.own_size))]
 
     def places(self, positions: np.ndarray) -> np.ndarray:
         """See :meth:`Screened.places`."""
@@ -95,7 +102,7 @@ class ShardedScreened:
             out[order[there]] = self.layout.among_all(self.own.index[here])
             return out
 
-        return self.ranks.fill(self.ranks.each("places", work, positions))
+        return self.ranks.fill("places", work, positions)
 
     def candidates(self, index: np.ndarray, scores: np.ndarray, width: float) -> ShardedCandidates:
         """See :meth:`Screened.candidates`."""
@@ -135,7 +142,10 @@ class ShardedCandidates:
         """See :meth:`Candidates.nearest`; two exchanges."""
         index, scores = self._index, self._own.scores
 
-        def work() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        distance, inside, kept = np.empty(0), np.empty(0, np.bool_), np.empty(0, np.bool_)
+
+        def work() -> np.ndarray:
+            nonlocal distance, inside, kept
             distance = distances(scores, multipliers, threshold)
             inside = np.isin(index, self._layout.among_own(fractional)[1])
             kept = np.array(mask.own[index]) & ~inside
@@ -145,12 +155,10 @@ class ShardedCandidates:
                 if len(some) > count:
                     some = np.partition(some, count - 1)[:count]
                 row[: len(some)] = some
-            return distance, inside, kept, least
+            return least
 
-        distance, inside, kept, least = self._ranks.each(
-            "nearest", work, multipliers, threshold, fractional
-        )
-        nearest = np.sort(np.concatenate([*self._ranks.gather(least)], axis=1), axis=1)
+        least = self._ranks.gather("nearest", work, multipliers, threshold, fractional)
+        nearest = np.sort(np.concatenate([*least], axis=1), axis=1)
         limit = np.where(kept, nearest[0, count - 1], nearest[1, count - 1])
         return self._gathered(np.flatnonzero((distance <= limit) | inside))
 
@@ -186,12 +194,17 @@ class ShardedCandidates:
     def _gathered(self, chosen: np.ndarray) -> CandidateArrays:
         """Some of each rank's, on all ranks."""
         scores = self._own.scores
-        counts = self._ranks.gather(np.array([len(chosen)]))[:, 0]
-        start = int(counts[: self._ranks.rank].sum())
-        index = np.zeros(int(counts.sum()), np.int64)
-        found = np.zeros((len(scores), len(index)), scores.dtype)
-        index[start : start + len(chosen)] = self._layout.among_all(self._index[chosen])
-        found[:, start : start + len(chosen)] = scores[:, chosen]
-        index, found = self._ranks.fill(index), self._ranks.fill(found)
+        counts = self._ranks.gather("how many", lambda: np.array([len(chosen)]))[:, 0]
+        start, n = int(counts[: self._ranks.rank].sum()), int(counts.sum())
+
+        def work() -> np.ndarray:
+            index, found = np.zeros(n, np.int64), np.zeros((len(scores), n), scores.dtype)
+            index[start : start + len(chosen)] = self._layout.among_all(self._index[chosen])
+            found[:, start : start + len(chosen)] = scores[:, chosen]
+            return np.concatenate((index.view(np.uint8), found.reshape(-1).view(np.uint8)))
+
+        both = self._ranks.fill("candidates", work)
+        index = both[: 8 * n].view(np.int64)
+        found = both[8 * n :].view(scores.dtype).reshape(len(scores), n)
         order = np.argsort(index)
         return CandidateArrays(index[order], found[:, order], self.width)

@@ -11,7 +11,14 @@ import numpy as np
 from cops_lp.engine.masses import Masses
 from cops_lp.engine.region import Ellipsoid, Region
 from cops_lp.engine.screened import ScreenedArrays
-from cops_lp.engine.stores import PARTS, Store, exact_parts, make_store, store_of_open
+from cops_lp.engine.stores import (
+    PARTS,
+    ArrayStore,
+    Store,
+    exact_parts,
+    make_store,
+    store_of_open,
+)
 from cops_lp.kernels.screening import MASS
 from cops_lp.pieces import Score, fits_single
 
@@ -21,6 +28,8 @@ from .sharded_mask import ShardedMask
 from .sharded_screened import ShardedScreened
 
 __all__ = ["ShardedStore", "make_sharded_store"]
+
+_FEW = 1 << 22  # bytes of open weights' scores that every rank gets
 
 
 class ShardedStore:
@@ -58,11 +67,8 @@ class ShardedStore:
 
     def new_mask(self) -> ShardedMask:
         """See :meth:`cops_lp.engine.stores.Store.new_mask`; each rank has its part."""
-
-        def work() -> Any:
-            return np.empty(0, np.bool_) if self._own is None else self._own.new_mask()
-
-        return ShardedMask(self._ranks.each("new mask", work), self._layout, self._ranks)
+        own: Any = np.empty(0, np.bool_) if self._own is None else self._own.new_mask()
+        return ShardedMask(own, self._layout, self._ranks)
 
     def close(self) -> None:
         """See :meth:`cops_lp.engine.stores.Store.close`."""
@@ -85,28 +91,28 @@ class ShardedStore:
                 out[:, places] = self._own.gather(own)
             return out
 
-        what = self._ranks.each("gather", work, *(() if index is None else (index,)))
-        return self._ranks.fill(what).astype(np.float64)
+        arguments = () if index is None else (index,)
+        return self._ranks.fill("scores", work, *arguments).astype(np.float64)
 
     def screen(
         self, region: Region, mask: ShardedMask | None, masses: np.ndarray | None = None
     ) -> ShardedScreened:
         """See :meth:`cops_lp.engine.stores.Store.screen`."""
         rows = 1 + self.controls
+        found: Any = _nothing(rows, masses, self._dtype)
 
-        def work() -> tuple[ScreenedArrays, np.ndarray]:
-            found: Any = _nothing(rows, masses, self._dtype)
+        def work() -> np.ndarray:
+            nonlocal found
             if self._own is not None:
                 found = self._own.screen(region, None if mask is None else mask.own, masses)
             numbers = (found.parts_of_sums.ravel(), found.magnitudes, found.largest())
             counts = (found.masses.counts, self._layout.per_piece(found.index))
             real = np.concatenate(numbers, dtype=np.float64).view(np.int64)
-            return found, np.concatenate(([found.kept], real, *counts))
+            return np.concatenate(([found.kept], real, *counts))
 
-        own, said = self._ranks.each("screen", work, *_numbers(region), masses)
         kept, real, equal, opened = np.split(
-            self._ranks.gather(said),
-            np.cumsum([1, rows * (PARTS + 2), len(own.masses.counts)]),
+            self._ranks.gather("screen", work, *_numbers(region), masses),
+            np.cumsum([1, rows * (PARTS + 2), len(found.masses.counts)]),
             axis=1,
         )
         real = np.ascontiguousarray(real).view(np.float64)
@@ -116,9 +122,9 @@ class ShardedStore:
             kept=int(kept.sum()),
             sums=np.array(sums)[:, :2],
             magnitudes=np.array([math.fsum(row) for row in sizes.T.tolist()]),
-            masses=Masses(own.masses.scores, equal.sum(axis=0)),
+            masses=Masses(found.masses.scores, equal.sum(axis=0)),
             sizes=largest.max(axis=0),
-            own=own,
+            own=found,
             counts=opened,
             layout=self._layout,
             opened=self._layout.part(opened),
@@ -127,13 +133,33 @@ class ShardedStore:
 
     def open_store(
         self, screened: ShardedScreened, copies: np.ndarray | None = None
-    ) -> ShardedStore:
-        """See :meth:`cops_lp.engine.stores.Store.open_store`; the copies are rank 0's."""
+    ) -> ShardedStore | ArrayStore:
+        """See :meth:`cops_lp.engine.stores.Store.open_store`.
+
+        On every rank a store of all open weights, where these are few; else a sharded one, in
+        which the copies are rank 0's.
+        """
+        if (1 + self.controls) * screened.count * self._dtype.itemsize <= _FEW:
+            return self._whole_store(screened, copies)
         last = 0 if copies is None else copies.shape[1]
         layout = self._layout.part(screened.counts, last)
         own = copies if layout.rank == 0 else None
         store = store_of_open(screened.own, own) if layout.own_size else None
         return ShardedStore(store, self.controls, self._dtype == np.float32, layout, self._ranks)
+
+    def _whole_store(self, screened: ShardedScreened, copies: np.ndarray | None) -> ArrayStore:
+        """Store of all ranks' open weights, and copies, in the memory of each."""
+
+        def work() -> np.ndarray:
+            out = np.zeros((1 + self.controls, screened.count), self._dtype)
+            places = screened.opened.among_all(np.arange(screened.opened.own_size))
+            out[:, places] = screened.own.scores
+            return out
+
+        scores = self._ranks.fill("open weights", work)
+        if copies is not None:
+            scores = np.hstack((scores, copies.astype(scores.dtype)))
+        return ArrayStore(tuple(scores))
 
     def hand_out(
         self, mask: ShardedMask, screened: ShardedScreened, amounts: np.ndarray, around: int
@@ -153,7 +179,7 @@ class ShardedStore:
                     found[j, p] = (states[end - size : end] == MASS * (1 + j)).sum().item()
             return found
 
-        per_piece = self._ranks.gather(self._ranks.each("count masses", count, amounts, around))
+        per_piece = self._ranks.gather("count masses", count, amounts, around)
         takes = np.empty(m, np.int64)
         for j in range(m):
             taken = amounts[j] - layout.before(per_piece[:, j])
@@ -170,7 +196,7 @@ class ShardedStore:
                     near[j, 1, : len(index) - few] = index[few:]
             return near
 
-        near = self._ranks.gather(self._ranks.each("hand out", work))
+        near = self._ranks.gather("hand out", work)
         found = []
         for j in range(m):
             kept, left = (np.sort(each[each >= 0]) for each in (near[:, j, 0], near[:, j, 1]))

@@ -6,6 +6,7 @@ rank's own mask.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -146,7 +147,7 @@ def solve_sharded(
         check_alike({"target": target} | labeled("control", named))
         agreed(ranks, keep=keep, retain=retain, floors=floors, controls=list(named))
         own = sum(tensor.numel() for tensor in target.values())
-        sizes = ranks.gather(np.array([own]))
+        sizes = ranks.gather("sizes", lambda: np.array([own]))
         layout = Layout(ranks.rank, np.cumsum(sizes)[:, None] - sizes, sizes)
         labels = [f"the shard of rank {rank}" for rank in range(ranks.size)]
         shards = Shards(target, named, layout, [(n,) for n in sizes[:, 0].tolist()], labels)
@@ -177,13 +178,18 @@ def collectives(group: dist.ProcessGroup | None) -> Collectives:
 def agreed(ranks: Collectives, **arguments: Any) -> None:
     """Check that all ranks got the same arguments; ProblemError names one that differs."""
     own = [repr(value).encode() for value in arguments.values()]
-    room = np.zeros((len(own), max(map(len, own))), np.uint8)
-    for row, text in zip(room, own, strict=True):
-        row[: len(text)] = np.frombuffer(text, np.uint8)
-    lengths = ranks.gather(ranks.each("arguments", lambda: np.array([room.shape[1]])))
-    wide = np.zeros((len(own), int(lengths.max())), np.uint8)
-    wide[:, : room.shape[1]] = room
-    texts = ranks.gather(wide)
+    lengths = np.array([[len(text) for text in own], [zlib.crc32(text) for text in own]])
+    said = ranks.gather("arguments", lambda: lengths)
+    if (said == said[0]).all():
+        return
+
+    def work() -> np.ndarray:
+        room = np.zeros((len(own), int(said[:, 0].max())), np.uint8)
+        for row, text in zip(room, own, strict=True):
+            row[: len(text)] = np.frombuffer(text, np.uint8)
+        return room
+
+    texts = ranks.gather("which arguments", work)
     for j, name in enumerate(arguments):
         others = np.flatnonzero((texts[:, j] != texts[0, j]).any(axis=1))
         if len(others):
@@ -214,7 +220,7 @@ def solve_shards(
     def widths() -> np.ndarray:
         return np.array([not fits_single(as_pieces(score).dtype) for score in scores], np.int64)
 
-    wide = ranks.gather(ranks.each("dtypes", widths)).max(axis=0)
+    wide = ranks.gather("dtypes", widths).max(axis=0)
 
     def sharded(j: int) -> ShardedScore:
         own = as_pieces(scores[j], np.dtype(np.float64) if wide[j] else None)
