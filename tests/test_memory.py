@@ -13,7 +13,7 @@ import pytest
 
 import cops_lp
 from cops_lp import InfeasibleError, ProblemError, SolverError, Status
-from cops_lp.engine import driver, nearest
+from cops_lp.engine import driver, nearest, stores
 
 from .checks import assert_certified
 from .running import printed
@@ -226,6 +226,35 @@ def test_a_second_read_that_contradicts_the_first(what, integral, monkeypatch):
     with pytest.raises(error, match=message):
         cops_lp.solve(*args, **how)
     assert reads == [1]
+
+
+@pytest.mark.parametrize(("K", "integral"), [(1, True), (3, False), (3, True)])
+def test_where_all_weights_are_open_they_are_read_once(K, integral, monkeypatch):
+    """Guard: swaps and the proof take the scores that the relaxation had; with a second read of
+    their own the mask was said to keep what it did not."""
+    rng = np.random.default_rng(0)
+    scores = rng.exponential(size=(1 + K, 500))
+    floors = (0.7 if K == 1 else 0.6) * np.sort(scores[1:])[:, -50:].sum(axis=1)
+    args = (scores[0], list(scores[1:]))
+    how = {"keep": 50, "floors": floors.tolist(), "integral": integral}
+    plain = cops_lp.solve(*args, **how)
+    assert plain.passes == 1
+    assert plain.integer_gap == 0.0 or not integral
+    swapped = plain.changed.indices.size > np.count_nonzero(plain.changed.values % 1.0)
+    assert swapped, "no swap, no second look: another seed"
+    real = stores.ArrayStore.gather
+
+    def changing(self, index):
+        found = real(self, index)
+        scores[:] = 0.0
+        return found
+
+    monkeypatch.setattr(stores.ArrayStore, "gather", changing)
+    changed = cops_lp.solve(*args, **how)
+    assert scores.sum() == 0.0
+    assert np.array_equal(changed.mask, plain.mask)
+    assert np.array_equal(changed.kept, plain.kept)
+    assert changed.mask_objective == plain.mask_objective
 
 
 GROWTH = """

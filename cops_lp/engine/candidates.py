@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from .failures import ChangedError
 
-__all__ = ["CandidateArrays", "Candidates", "distances"]
+__all__ = ["AllWeights", "CandidateArrays", "Candidates", "distances"]
 
 _ROUNDING = 1e-12  # of its terms: a reduced cost that may have either sign
 
@@ -109,6 +110,40 @@ class CandidateArrays:
             and np.array_equal(mask[index[sure]], r[sure] > 0.0)
         ):
             raise ChangedError
+
+
+class AllWeights:
+    """Every weight, as the exact solver had them: no second read could tell them otherwise.
+
+    `scores`, float64, shape (1 + K, d), each a power of two from what it was; `scaling`, shape
+    (1 + K,), the powers' exponents. Taken over: they are scaled back in place when asked for.
+    """
+
+    width = math.inf
+
+    def __init__(self, scores: np.ndarray, scaling: np.ndarray) -> None:
+        self._scores, self._scaling = scores, scaling
+
+    def nearest(
+        self,
+        multipliers: np.ndarray,  # noqa: ARG002
+        threshold: float,  # noqa: ARG002
+        mask: Any,  # noqa: ARG002
+        fractional: np.ndarray,  # noqa: ARG002
+        count: int,  # noqa: ARG002
+    ) -> CandidateArrays:
+        """See :meth:`Candidates.nearest`; all of them."""
+        return self.gathered()
+
+    def gathered(self) -> CandidateArrays:
+        """See :meth:`Candidates.gathered`."""
+        np.ldexp(self._scores, self._scaling[:, None], out=self._scores)
+        self._scaling = np.zeros_like(self._scaling)
+        return CandidateArrays(None, self._scores, self.width)
+
+    def check_agree(self, *_: Any) -> None:
+        """See :meth:`Candidates.check_agree`: there is nothing wider to read."""
+        raise AssertionError
 
 
 def distances(scores: np.ndarray, multipliers: np.ndarray, threshold: float) -> np.ndarray:

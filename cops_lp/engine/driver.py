@@ -18,7 +18,7 @@ import numpy as np
 from ..kernels.two_score import sum_dd
 from ..problem import FLOOR_TOLERANCE, JOINT_TOLERANCE
 from . import doubles
-from .candidates import Candidates
+from .candidates import AllWeights, Candidates
 from .exact import solve_exact
 from .failures import NotFiniteError, OutOfTimeError
 from .guess import guess_region
@@ -73,8 +73,8 @@ class Relaxation:
         Reads of the whole store, and weights that the last one left open.
     certificate : ndarray of float64, shape (K,), or None
         When infeasible: y ≥ 0 with yᵀb > T_k(Aᵀy); `threshold` is then the k-th largest Aᵀy.
-    candidates : Candidates or None
-        The last read's open weights; None where all weights were.
+    candidates : Candidates
+        The last read's open weights.
     """
 
     feasible: bool
@@ -90,8 +90,8 @@ class Relaxation:
     floors_gap: float
     passes: int
     open_count: int
+    candidates: Candidates
     certificate: np.ndarray | None = None
-    candidates: Candidates | None = None
 
 
 def solve_relaxation(
@@ -289,6 +289,7 @@ def _solve_all(
         floors_gap=float(_ldexp(vertex.floors_gap, scaling[0])),
         passes=passes + 1,
         open_count=store.size,
+        candidates=AllWeights(scores, scaling),
         certificate=certificate,
     )
 

@@ -28,7 +28,7 @@ _SEEN = 4 * NEAREST  # of each side, where more are read
 
 def nearest_weights(
     store: Store,
-    candidates: Candidates | None,
+    candidates: Candidates,
     multipliers: np.ndarray,
     threshold: float,
     mask: Mask,
@@ -43,8 +43,7 @@ def nearest_weights(
     Parameters
     ----------
     store : Store
-    candidates : Candidates or None
-        None stands for all weights.
+    candidates : Candidates
     multipliers, threshold
         The optimum's.
     mask : ndarray of bool, shape (d,)
@@ -73,10 +72,6 @@ def nearest_weights(
     O(nK) for n candidates; O(dK) a pass.
     """
     passes = 0
-    if candidates is None:
-        if time.perf_counter() >= deadline:
-            return np.empty(0, np.int64), np.empty((1 + len(multipliers), 0)), passes
-        candidates = CandidateArrays(None, _all(store), math.inf)
     while True:
         near = candidates.nearest(multipliers, threshold, mask, fractional, _SEEN + 1)
         index = near.index
@@ -115,7 +110,7 @@ def nearest_weights(
 
 def weights_within(
     store: Store,
-    candidates: Candidates | None,
+    candidates: Candidates,
     multipliers: np.ndarray,
     threshold: float,
     mask: np.ndarray,
@@ -129,8 +124,6 @@ def weights_within(
     At least so wide, and wide enough for about `count` weights. Parameters and errors as in
     :func:`nearest_weights`; `changed` are the weights of which the mask says nothing.
     """
-    if candidates is None:
-        return CandidateArrays(None, _all(store), math.inf), 0
     candidates = candidates.gathered()
     distance = distances(candidates.scores, multipliers, threshold)
     if len(distance) > count:

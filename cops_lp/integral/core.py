@@ -103,7 +103,8 @@ def search_core(
     -----
     The number of subsets that cost up to Δ grows like exp(1.8 √n) with the n weights nearer to
     the threshold than Δ, and each control multiplies how many must be looked at: docs/integral.md
-    has times. Each thread lists up to 2^23 sets, some 100 bytes each; thousands, as a rule.
+    has times. Each thread has three lists of up to 2^23 sets, some 60 bytes each; thousands, as
+    a rule.
     """
     items = Items(core.index, core.scores, core.reduced)
     count = float(int(core.kept.sum()) - int(items.base.sum()))
