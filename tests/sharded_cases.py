@@ -385,7 +385,7 @@ def exchanges_do_not_grow(rank, size):
             ranks = found.solution.mask.ranks
             counted.append((ranks.calls, ranks.bytes, ranks.largest))
         (calls, total, _), (more_calls, more_total, largest) = counted
-        assert max(calls, more_calls) <= 20 + 12 * (1 + K), counted
+        assert max(calls, more_calls) <= 15 + 12 * K, counted
         assert more_total < 6 * total, counted  # of the scores there are ten times more
         assert largest <= 1 << 22
         assert more_total < 0.5 * 4 * (1 + K) * 3_000_000

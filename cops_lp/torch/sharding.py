@@ -126,8 +126,9 @@ def solve_sharded(
 
     Notes
     -----
-    Each rank reads its part as :func:`masks` would, on its device. What ranks send, and how
-    often, does not grow with d beyond a sample and the weights that stay open (docs/torch.md).
+    Each rank reads its part as :func:`masks` would, on its device. Some 15 collectives, and 6 to
+    10 for each control, none above 4 MiB; the number is the same for any d but for one more pass
+    over open weights from about 10⁸ on (docs/torch.md).
     An interrupt (KeyboardInterrupt) on one rank is not sent to the others.
 
     Examples
