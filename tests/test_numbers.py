@@ -13,7 +13,7 @@ import pytest
 import cops_lp
 from cops_lp import ProblemError, SolverError, certify
 from cops_lp.engine import nearest
-from cops_lp.engine.region import Cone
+from cops_lp.engine.region import Cone, Ellipsoid
 from cops_lp.engine.stores import ArrayStore
 
 from .checks import assert_certified
@@ -77,6 +77,20 @@ def test_a_cone_decides_nothing_by_forms_that_overflow(sign, dtype, size):
     scores = np.full((3, 3_000), sign * size, dtype=dtype)
     scores[2] *= -1
     found = ArrayStore(list(scores)).screen(Cone(np.array([[1.0, 1.0, 3.0, 0.0]])), None)
+    assert found.kept == 0
+    assert found.open_count == 3_000
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size", "spread"), [(np.float32, 3e38, 1e-20), (np.float64, 1.7e308, 1e-200)]
+)
+@pytest.mark.parametrize("K", [2, 3, 4])
+def test_an_ellipsoid_decides_nothing_by_forms_that_overflow(K, dtype, size, spread):
+    """Guard: `beyond < np.inf`. Of 2x − 1.1x − 1.1x … the first term makes ∞, which stays."""
+    scores = np.full((1 + K, 3_000), -size, dtype=dtype)
+    scores[0] *= -1
+    center = np.concatenate(([2.0], np.full(K, 1.1), [0.0]))
+    found = ArrayStore(list(scores)).screen(Ellipsoid(center, spread * np.eye(K + 1)), None)
     assert found.kept == 0
     assert found.open_count == 3_000
 

@@ -11,7 +11,7 @@ import pytest
 import cops_lp
 from cops_lp import Status
 from cops_lp.engine import driver, masses
-from cops_lp.engine.region import Cone
+from cops_lp.engine.region import Cone, Ellipsoid
 from cops_lp.engine.stores import ArrayStore
 
 from .checks import assert_certified
@@ -141,6 +141,21 @@ def test_a_pass_finds_the_same_as_over_arrays(K, dtype):
         assert np.array_equal(one.scores, two.scores, equal_nan=True)
         assert np.array_equal(one.sums, two.sums)
         assert one.magnitudes == pytest.approx(two.magnitudes, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size", "spread"), [(np.float32, 3e38, 1e-20), (np.float64, 1.7e308, 1e-200)]
+)
+@pytest.mark.parametrize("K", [2, 3, 4])
+def test_nothing_is_decided_by_forms_that_overflow(K, dtype, size, spread):
+    """Guard: `beyond < math.inf`. Of 2x − 1.1x − 1.1x … the first term makes ∞, which stays."""
+    scores = np.full((1 + K, 3_000), -size, dtype=dtype)
+    scores[0] *= -1
+    center = np.concatenate(([2.0], np.full(K, 1.1), [0.0]))
+    region = Ellipsoid(center, spread * np.eye(K + 1))
+    found = TorchStore([on_device(row) for row in scores]).screen(region, None)
+    assert found.kept == 0
+    assert found.open_count == 3_000
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

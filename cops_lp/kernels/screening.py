@@ -12,6 +12,7 @@ import math
 
 import numpy as np
 
+from ._bits import lowest_bit
 from ._jit import compiled
 from ._pointers import row_at
 
@@ -38,10 +39,6 @@ _PAIRS = np.uint64(0x00FF00FF00FF00FF)
 _SWAP_1 = np.uint64(0x00AA00AA00AA00AA)
 _SWAP_2 = np.uint64(0x0000CCCC0000CCCC)
 _SWAP_3 = np.uint64(0x00000000F0F0F0F0)
-# Powers of two differ modulo 67: which bit a single one is.
-_PRIME = np.uint64(67)
-_PLACES = np.zeros(67, np.int64)
-_PLACES[[2**bit % 67 for bit in range(64)]] = range(64)
 _MAGNITUDE = np.int32(0x7FFFFFFF)  # of a float32's bits; larger ones are larger numbers
 _ONE = np.int32(1)
 _LARGEST = np.float32(3e38)
@@ -123,7 +120,8 @@ def _classify_ellipsoid(scores, rows, start, center, factor, reach, tiny, work, 
             square[i] += g[i] * g[i]
     for i in range(n):
         beyond = abs(form[i]) - room[i]
-        decided = (beyond > 0) & (beyond * beyond > square[i])
+        # Infinity is what a sum may have passed through, whatever it would have ended in.
+        decided = (beyond > 0) & (beyond * beyond > square[i]) & (beyond < np.inf)
         state[i] = (1 if form[i] > 0 else 0) if decided else 2
 
 
@@ -316,10 +314,9 @@ def _find_open(state, start, index, found):
             swapped = (bits ^ (bits >> np.uint64(28))) & _SWAP_3
             bits ^= swapped ^ (swapped << np.uint64(28))
             while bits:
-                one = bits & (~bits + np.uint64(1))
-                index[found] = start + 8 * first + _PLACES[one % _PRIME]
+                index[found] = start + 8 * first + lowest_bit(bits)
                 found += 1
-                bits ^= one
+                bits &= bits - np.uint64(1)
     count = (count & _PAIRS) + ((count >> np.uint64(8)) & _PAIRS)
     count += count >> np.uint64(32)
     kept = np.int64((count + (count >> np.uint64(16))) & np.uint64(0xFFFF))

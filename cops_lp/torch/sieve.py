@@ -81,9 +81,8 @@ class Sieve:
         (low, high), *bounds = torch.stack(extremes).tolist()
         sizes = [max(abs(least), abs(most)) for least, most in bounds]
         room = self._reach[-1] + _dot(self._reach[1:-1], sizes)
-        square = self._tiny + sum(
-            (abs(line[-1]) + _dot(line[:-1], sizes)) ** 2 for line in self._factor
-        )
+        moves = [abs(line[-1]) + _dot(line[:-1], sizes) for line in self._factor]
+        square = self._tiny + sum(move * move for move in moves)  # ** would raise where it is ∞
         # The target's own share of the margin: α|c| ≤ |form| + λ·|A| + |μ|.
         alpha, *lam, mu = self._rays[0]
         share = self._reach[0] / alpha
@@ -106,7 +105,7 @@ class Sieve:
             g.add_(line[-1])
             square.addcmul_(g, g)
         beyond = form.abs().sub_(room)
-        sure = (beyond > 0.0) & (beyond * beyond > square)
+        sure = (beyond > 0.0) & (beyond * beyond > square) & (beyond < math.inf)
         return sure & (form > 0.0), ~sure
 
     def _by_rays(self, rows: Rows) -> tuple[torch.Tensor, torch.Tensor]:
