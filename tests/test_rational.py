@@ -87,7 +87,7 @@ def compare_all(seeds: range) -> Counter[str]:
     assert seen["only fractional"] > 0
     assert seen["balanced"] > 0.15 * count
     assert seen["no share"] > 0.15 * count
-    assert seen["no answer"] + seen["no balance"] + seen["open"] <= max(2, count // 500)
+    assert seen["no answer"] + seen["no balance"] + seen["open"] <= max(2, count // 1000)
     return seen
 
 
@@ -97,9 +97,9 @@ def test_three_thousand_instances(batch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("batch", range(100))
+@pytest.mark.parametrize("batch", range(10))
 def test_a_hundred_thousand_instances(batch):
-    seen = compare_all(range(10_000 + 1000 * batch, 11_000 + 1000 * batch))
+    seen = compare_all(range(10_000 * (1 + batch), 10_000 * (2 + batch)))
     print(dict(seen))
 
 

@@ -7,6 +7,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
+from cops_lp.engine import nearest
 from cops_lp.engine.candidates import CandidateArrays
 from cops_lp.engine.nearest import nearest_weights
 from cops_lp.engine.stores import ArrayStore
@@ -93,3 +94,40 @@ def test_candidates_for_swaps_are_the_nearest_whatever_is_known(known):
     assert index.tolist() == sorted(np.concatenate(wanted).tolist())
     assert (found == scores[:, index]).all()
     assert (passes > 0) == (known < 200)
+
+
+@pytest.mark.parametrize("k", [30, 4_000, 29_980])
+@pytest.mark.parametrize("levels", [3, 40, 0])
+def test_candidates_are_the_same_whether_all_are_looked_at(levels, k, monkeypatch):
+    """Ties by the thousands, one side with fewer than are wanted; `levels` 0 stands for none."""
+    rng = np.random.default_rng(levels)
+    scores = rng.exponential(size=(3, 30_000))
+    if levels:
+        scores = np.floor(scores * levels / 3.0)
+    store = ArrayStore(tuple(scores))
+    lam = np.array([0.5, 0.25])
+    combined = np.append(1.0, lam) @ scores
+    order = np.argsort(-combined, kind="stable")
+    mu = float(combined[order[k - 1]])
+    mask = np.zeros(30_000, dtype=bool)
+    mask[order[:k]] = True
+    fractional = np.sort(order[k - 2 : k])
+    mask[fractional] = False
+    looked = []
+    real = nearest._closest
+    monkeypatch.setattr(nearest, "_closest", lambda far: looked.append(real(far)) or looked[-1])
+    everything = np.arange(30_000)
+    found = []
+    for many in (nearest._MANY, 1 << 60):
+        monkeypatch.setattr(nearest, "_MANY", many)
+        for index in (None, everything):
+            candidates = CandidateArrays(index, scores, np.inf)
+            found.append(
+                nearest_weights(store, candidates, lam, mu, mask, fractional, k - 2, np.inf)
+            )
+    assert len(looked[0]) < 30_000 == len(looked[-1]) or levels == 3
+    for index, values, passes in found:
+        assert np.array_equal(index, found[0][0])
+        assert np.array_equal(values, scores[:, index])
+        assert passes == 0
+    assert mask[found[0][0]].sum() == min(64, k - 2)

@@ -24,6 +24,7 @@ NEAREST = 64
 """Weights on either side of the threshold."""
 
 _SEEN = 4 * NEAREST  # of each side, where more are read
+_MANY, _LOOK = 1 << 13, 1 << 11  # candidates of which not all are looked at; by how many
 
 
 def nearest_weights(
@@ -74,30 +75,16 @@ def nearest_weights(
     passes = 0
     while True:
         near = candidates.nearest(multipliers, threshold, mask, fractional, _SEEN + 1)
-        index = near.index
-        scores = near.scores
-        distance = distances(scores, multipliers, threshold)
-        kept = np.array(mask[:] if index is None else mask[index])
-        if index is None:
-            kept[fractional] = False
-        else:
-            kept[np.searchsorted(index, fractional)] = False
-        chosen = []
-        reached = 0.0
-        for side, total in (
-            (np.flatnonzero(kept)[::-1], count),  # of equal weights the last is the first to leave
-            (np.flatnonzero(~kept), store.size - count),
-        ):
-            order = _first(scores, distance, side, NEAREST + 1)
-            chosen.append(order[:NEAREST])
-            if len(order) > NEAREST:  # what ties with the last one must be there too
-                reached = max(reached, float(distance[order[-1]]))
-            elif len(order) < total:
-                reached = math.inf
-        if index is None or reached <= candidates.width or time.perf_counter() >= deadline:
-            places = np.sort(np.concatenate(chosen))
-            found = scores[:, places].astype(np.float64)
-            return places if index is None else index[places], found, passes
+        distance = distances(near.scores, multipliers, threshold)
+        totals = (count, store.size - count)
+        places, reached = _chosen(near, distance, _closest(distance), mask, fractional, totals)
+        if not math.isfinite(reached):  # of one side there were too few among these
+            every = np.arange(len(distance))
+            places, reached = _chosen(near, distance, every, mask, fractional, totals)
+        everything = near.index is None
+        if everything or reached <= candidates.width or time.perf_counter() >= deadline:
+            found = near.scores[:, places].astype(np.float64)
+            return places if near.index is None else near.index[places], found, passes
         passes += 1
         rank = min(_SEEN, len(distance) - 1)
         enough = float(np.partition(distance, rank)[rank]) if len(distance) else 0.0
@@ -135,6 +122,46 @@ def weights_within(
     wider = _read(store, multipliers, threshold, width).gathered()
     candidates.check_agree(wider, multipliers, threshold, mask, changed)
     return wider, 1
+
+
+def _closest(distance: np.ndarray) -> np.ndarray:
+    """Positions, ascending, of all that are as near as some hundreds: of many the rest is far."""
+    if len(distance) < _MANY:
+        return np.arange(len(distance))
+    part = distance[:: len(distance) // _LOOK]
+    rank = min(len(part) - 1, len(part) * 4 * _SEEN // len(distance))
+    return np.flatnonzero(distance <= np.partition(part, rank)[rank])
+
+
+def _chosen(
+    near: CandidateArrays,
+    distance: np.ndarray,
+    among: np.ndarray,
+    mask: Mask,
+    fractional: np.ndarray,
+    totals: tuple[int, int],
+) -> tuple[np.ndarray, float]:
+    """Positions of the nearest on either side among some candidates, and how far those reach.
+
+    `among`, ascending, holds all that are as near as any in it. `totals` are how many weights
+    have x = 1, and how many not; the reach is infinite where a side's were not enough.
+    """
+    index = among if near.index is None else near.index[among]
+    kept = np.array(mask[index])
+    kept &= ~np.isin(index, fractional)
+    chosen = []
+    reached = 0.0
+    for side, total in (
+        (among[kept][::-1], totals[0]),  # of equal weights the last is the first to leave
+        (among[~kept], totals[1]),
+    ):
+        order = _first(near.scores, distance, side, NEAREST + 1)
+        chosen.append(order[:NEAREST])
+        if len(order) > NEAREST:  # what ties with the last one must be there too
+            reached = max(reached, float(distance[order[-1]]))
+        elif len(order) < total:
+            reached = math.inf
+    return np.sort(np.concatenate(chosen)), reached
 
 
 def _first(scores: np.ndarray, distance: np.ndarray, side: np.ndarray, count: int) -> np.ndarray:
