@@ -12,6 +12,7 @@ import pytest
 import cops_lp
 from cops_lp import InfeasibleError, IntegerInfeasibleError, ProblemError, Status
 from cops_lp.integral import joins
+from cops_lp.integral.enumerating import best_of_all
 from cops_lp.integral.items import Best, Items
 from cops_lp.integral.pairs import most_beside
 from cops_lp.kernels import subsets
@@ -331,3 +332,41 @@ def test_threads_do_not_matter():
     assert one.integer_gap == two.integer_gap == 0.0
     assert np.array_equal(one.mask, two.mask)
     assert one.mask_objective == two.mask_objective
+
+
+@pytest.mark.parametrize(
+    ("scores", "k", "floors"),
+    [
+        # The search keeps the mask that it knows, whose target is 2e-9: sums of 3e23 hide the rest.
+        ([[2.0**78, 2.0**-29, 2.0**69, 0.125], [-(2.0**78), -(2.0**-29), -(2.0**69), -0.125]], 1,
+         [-0.1]),
+        ([[2.0**78, 2.0**-29, 2.0**69, 0.0625], [-(2.0**78), -(2.0**-29), -(2.0**69), -0.0625]], 1,
+         [-0.1]),
+    ],
+)  # fmt: skip
+def test_the_best_mask_where_rounding_hides_what_a_set_loses(scores, k, floors):
+    scores = np.array(scores)
+    found = cops_lp.solve(scores[0], list(scores[1:]), keep=k, floors=floors, integral=True)
+    wanted = best_of_all(scores, k, np.array(floors), np.zeros(1))
+    assert np.array_equal(found.mask, wanted)
+    assert found.integer_gap == 0.0
+
+
+def test_all_masks_tried():
+    rng = np.random.default_rng(0)
+    none = 0
+    for _ in range(100):
+        K, d = int(rng.integers(0, 3)), int(rng.integers(1, 8))
+        k = int(rng.integers(0, d + 1))
+        scores = rng.integers(-3, 4, (1 + K, d)).astype(float)
+        floors, slack = rng.integers(-3, 6, K).astype(float), rng.integers(0, 2, K).astype(float)
+        masks = [np.isin(np.arange(d), chosen) for chosen in itertools.combinations(range(d), k)]
+        meeting = [m for m in masks if (scores[1:, m].sum(axis=1) >= floors - slack).all()]
+        best = best_of_all(scores, k, floors, slack)
+        if best is None:
+            none += 1
+            assert not meeting
+        else:
+            values = [scores[0, m].sum() for m in meeting]
+            assert np.array_equal(best, meeting[int(np.argmax(values))])
+    assert 10 < none < 90

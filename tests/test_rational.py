@@ -87,7 +87,8 @@ def compare_all(seeds: range) -> Counter[str]:
     assert seen["only fractional"] > 0
     assert seen["balanced"] > 0.15 * count
     assert seen["no share"] > 0.15 * count
-    assert seen["no answer"] + seen["no balance"] + seen["open"] <= max(2, count // 1000)
+    assert seen["open"] == 0
+    assert seen["no answer"] + seen["no balance"] <= max(2, count // 2000)
     return seen
 
 

@@ -21,6 +21,7 @@ from ..engine.nearest import weights_within
 from ..engine.stores import Store
 from ..rounding import Rounded
 from .core import Core, search_core, sums_of
+from .enumerating import MOST_MASKS, best_of_all
 
 __all__ = ["prove_mask"]
 
@@ -104,8 +105,29 @@ def prove_mask(
         if search.wanted <= within or within < near.width or passes > 3:
             break
         width = search.wanted
+    known = search.proven or search.least == math.inf
+    if not known and near.width == math.inf and time.perf_counter() < deadline:
+        kept = np.array(rounded.mask[np.arange(store.size)])
+        if store.size <= MOST_MASKS >= math.comb(store.size, int(kept.sum())):
+            return _tried(near.scores.astype(np.float64), kept, rounded, floors, slack), passes
     own = float(rounded.totals[0])
     least = max(search.least, 0.0)  # below 0 for masks that lack what counts as rounding
     if search.kept is None and not met:
         return bound - least, passes
     return (own if search.proven else max(own, bound - least)), passes
+
+
+def _tried(
+    scores: np.ndarray,
+    kept: np.ndarray,
+    rounded: Rounded,
+    floors: np.ndarray,
+    slack: np.ndarray,
+) -> float:
+    """Turn the mask, which is `kept`, into the best of all; what no mask can beat."""
+    best = best_of_all(scores, int(kept.sum()), floors, slack)
+    if best is None:
+        return -math.inf
+    turned = np.flatnonzero(best != kept)
+    rounded.turn(turned, scores[:, turned])
+    return float(rounded.totals[0])
