@@ -24,6 +24,7 @@ import cops_lp.torch as ct
 from cops_lp import InfeasibleError, ProblemError, SolverError, Status
 from cops_lp.engine import driver, stores
 from cops_lp.torch import mapping, store
+from cops_lp.torch.tensor_mask import TensorMask
 
 try:
     from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
@@ -199,7 +200,7 @@ def the_best_mask(rank, size):
 def on_a_device(rank, size):
     """The store of devices, by CPU tensors."""
     viewed, block = mapping.VIEWED, store._block
-    mapping.VIEWED, store._block = frozenset(), lambda size: 20_000
+    mapping.VIEWED, store._block = frozenset(), lambda size, most: 20_000
     try:
         for seed, (dtype, K) in enumerate(
             ((torch.float32, 0), (torch.bfloat16, 1), (torch.float64, 2), (torch.bfloat16, 2))
@@ -207,7 +208,7 @@ def on_a_device(rank, size):
             kind = "integers" if seed == 1 else "exponential"
             scores = random_scores(seed, K, 70_000, dtype, kind)
             found = check(seed, scores, rank, size, keep=0.2, **retained(K))
-            assert isinstance(found.solution.mask.own, (store.TensorMask, np.ndarray))
+            assert isinstance(found.solution.mask.own, (TensorMask, np.ndarray))
     finally:
         mapping.VIEWED, store._block = viewed, block
 

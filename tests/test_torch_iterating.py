@@ -25,7 +25,7 @@ from cops_lp.torch.schedule import budgets  # noqa: E402
 def place(request, monkeypatch):
     if request.param == "device":
         monkeypatch.setattr(mapping, "VIEWED", frozenset())
-        monkeypatch.setattr(store, "_block", lambda size: 500)
+        monkeypatch.setattr(store, "_block", lambda size, most: 500)
     return request.param
 
 

@@ -37,7 +37,7 @@ def place(request, monkeypatch):
     """CPU tensors by the compiled kernels, and as if they were on another device."""
     if request.param == "device":
         monkeypatch.setattr(mapping, "VIEWED", frozenset())
-        monkeypatch.setattr(store, "_block", lambda size: 20_000)
+        monkeypatch.setattr(store, "_block", lambda size, most: 20_000)
     return request.param
 
 

@@ -98,6 +98,10 @@ class ScreenedArrays:
     parts: np.ndarray
     starts: np.ndarray
 
+    def arrays(self) -> ScreenedArrays:
+        """Itself: what a store of another kind found is put in arrays by its own method."""
+        return self
+
     @property
     def sums(self) -> np.ndarray:
         """See :attr:`Screened.sums`."""

@@ -17,7 +17,7 @@ from cops_lp.solution import Solution, Status
 
 from .mapping import Tensors, as_pieces, check_alike, check_tensors
 from .report import Layer, LayerCollapseWarning, Report
-from .store import TensorMask
+from .tensor_mask import TensorMask
 
 __all__ = [
     "Pruning",

@@ -50,6 +50,14 @@ class TensorPieces(Pieces):
         """See :attr:`cops_lp.pieces.Pieces.dtype`."""
         return self._dtype
 
+    @property
+    def own_dtype(self) -> torch.dtype:
+        """The tensors' own where there is one; else float32 or float64, which holds them all."""
+        first = self._tensors[0].dtype
+        if all(tensor.dtype == first for tensor in self._tensors):
+            return first
+        return _TORCH.get(self._dtype, torch.float64)
+
     def own_store(self, scores: Sequence[Score], threads: int) -> TorchStore:
         """Return the store that reads all scores on the device."""
         from .store import TorchStore

@@ -9,7 +9,7 @@ import torch
 
 from .collectives import Collectives
 from .layout import Layout
-from .store import TensorMask
+from .tensor_mask import TensorMask
 
 __all__ = ["ShardedMask"]
 

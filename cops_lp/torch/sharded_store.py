@@ -104,7 +104,8 @@ class ShardedStore:
         def work() -> np.ndarray:
             nonlocal found
             if self._own is not None:
-                found = self._own.screen(region, None if mask is None else mask.own, masses)
+                own: Any = self._own.screen(region, None if mask is None else mask.own, masses)
+                found = own.arrays()
             numbers = (found.parts_of_sums.ravel(), found.magnitudes, found.largest())
             counts = (found.masses.counts, self._layout.per_piece(found.index))
             real = np.concatenate(numbers, dtype=np.float64).view(np.int64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,7 +12,6 @@ import torch
 
 from cops_lp.engine.masses import Masses
 from cops_lp.engine.region import Region
-from cops_lp.engine.screened import ScreenedArrays
 from cops_lp.engine.stores import (
     PARTS,
     ArrayStore,
@@ -24,69 +24,24 @@ from cops_lp.kernels.screening import MASS
 from cops_lp.pieces import fits_single
 
 from .pieces import TensorPieces
-from .sieve import Sieve
+from .sieve import Sift, TorchSieve
 from .sums import ExactSum
+from .tensor_mask import TensorMask
+from .tensor_screened import TensorScreened
 
-__all__ = ["TensorMask", "TorchStore"]
+__all__ = ["TorchStore"]
 
-_BLOCKS = 16  # a pass takes: some operations and waits each, whatever their size
-_LEAST, _MOST = 1 << 20, 1 << 26  # weights in one of them, some 20 bytes of temporary tensors each
-
-
-class TensorMask:
-    """A mask on a device, indexed as an array would be: what is asked for comes to the CPU.
-
-    Attributes
-    ----------
-    tensor : Tensor of bool, shape (d,)
-    """
-
-    dtype = np.dtype(np.bool_)
-    ndim = 1
-
-    def __init__(self, tensor: torch.Tensor) -> None:
-        self.tensor = tensor
-        self.size = tensor.numel()
-        self.shape = (self.size,)
-
-    @property
-    def states(self) -> torch.Tensor:
-        """The same memory as uint8."""
-        return self.tensor.view(torch.uint8)
-
-    def reshape(self, *shape: Any) -> TensorMask:
-        """Return the mask itself: flat is its only shape."""
-        if shape in (self.shape, (self.shape,), (-1,)):
-            return self
-        raise ValueError(f"a mask on a device is flat; wanted shape {self.shape}, not {shape}")
-
-    def any(self) -> bool:
-        """Whether it keeps any weight."""
-        return bool(self.tensor.any())
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __getitem__(self, key: slice | np.ndarray) -> np.ndarray:
-        found: np.ndarray = self.tensor[self._key(key)].cpu().numpy()
-        return found
-
-    def __setitem__(self, key: slice | np.ndarray, value: np.ndarray | np.bool_) -> None:
-        self.tensor[self._key(key)] = torch.from_numpy(np.array(value)).to(self.tensor.device)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        if copy is False:
-            raise ValueError("the mask is on a device: an array of it is a copy")
-        return np.array(self[:], dtype=dtype)
-
-    def _key(self, key: slice | np.ndarray) -> slice | torch.Tensor:
-        if isinstance(key, slice):
-            return key
-        return torch.from_numpy(np.array(key)).to(self.tensor.device)
+_BLOCKS = 16  # that a pass takes: some operations and waits each, whatever their size
+_AT_ONCE = 1 << 26  # weights that come to the CPU at once, where all do
 
 
 class Row(Protocol):
     """What a store reads one score by; see :class:`TensorPieces`."""
+
+    @property
+    def own_dtype(self) -> torch.dtype:
+        """Which a block can be had in without rounding, and costs least."""
+        ...
 
     def block(self, start: int, stop: int, dtype: torch.dtype) -> torch.Tensor:
         """Entries start … stop."""
@@ -100,9 +55,10 @@ class Row(Protocol):
 class TorchStore:
     """Tensors on one device, screened there block by block.
 
-    The device tells in its own arithmetic what is surely kept and surely dropped, with margins
-    beyond all rounding; the few weights left go to the CPU, where an :class:`ArrayStore` of
-    them decides. So what is open is the same as if all scores were in arrays.
+    The device tells in its own arithmetic what is surely kept, surely dropped and surely open, with
+    margins beyond all rounding; the few weights in doubt go to the CPU, where an
+    :class:`ArrayStore` of them decides. So what is open is the same as if all scores were in
+    arrays. Open weights stay on the device while they are many, and are screened there in turn.
 
     Parameters
     ----------
@@ -121,6 +77,10 @@ class TorchStore:
         self._rows: Sequence[Row] = scores
         single = all(fits_single(score.dtype) for score in scores)
         self._dtype = np.dtype(np.float32 if single else np.float64)
+
+    @property
+    def _torch_dtype(self) -> torch.dtype:
+        return torch.float32 if self._dtype == np.float32 else torch.float64
 
     def control_store(self, j: int) -> TorchStore:
         """See :meth:`cops_lp.engine.stores.Store.control_store`."""
@@ -147,59 +107,68 @@ class TorchStore:
             found: np.ndarray = torch.stack(rows).cpu().numpy()
             return found
         out = np.empty((1 + self.controls, self.size))
-        for start, stop in self._blocks():
+        for start, stop in self._blocks(_AT_ONCE):
             for values, row in zip(out, self._rows, strict=True):
                 values[start:stop] = row.block(start, stop, torch.float64).cpu().numpy()
         return out
 
     def screen(
         self, region: Region, mask: TensorMask | None, masses: np.ndarray | None = None
-    ) -> ScreenedArrays:
+    ) -> TensorScreened:
         """See :meth:`cops_lp.engine.stores.Store.screen`."""
         if masses is None:
             masses = np.empty((1 + self.controls, 0))
         prepared = Prepared(region, self.controls, self._dtype)
-        dtype = torch.float32 if prepared.single else torch.float64
-        sieve = Sieve(prepared)
+        sift = _sieve(prepared, self._device)
+        dtype = sift.dtype([row.own_dtype for row in self._rows])
         equal = np.ascontiguousarray(masses, dtype=prepared.dtype)
-        opened = _decided(equal, region, 1).opened.tolist()
-        blocks = self._blocks()
+        massive = _decided(equal, region, 1).opened.tolist()
+        blocks = self._blocks(_block(self.size, sift))
         counts = torch.zeros((len(blocks), equal.shape[1]), dtype=torch.int64, device=self._device)
-        kept = 0
+        kept = torch.zeros((), dtype=torch.int64, device=self._device)
         sums = [ExactSum(self._device) for _ in self._rows]
-        indices, scores = [], []
+        pieces: list[tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]] = []
         for b, (start, stop) in enumerate(blocks):
             rows = [row.block(start, stop, dtype) for row in self._rows]
-            sure, left, values = sieve(rows)
-            count = int(sure.count_nonzero())
-            if count:
-                kept += count
-                few = sure.nonzero().squeeze(1) if 2 * count < stop - start else None
-                for total, row in zip(sums, rows, strict=True):
-                    total.add(torch.where(sure, row, 0.0) if few is None else row[few])
-            if mask is not None:
-                mask.tensor[start:stop] = sure
-            for j in opened:
-                own = torch.ones_like(left, dtype=torch.bool)
+            if mask is None:
+                sure = torch.empty(stop - start, dtype=torch.bool, device=self._device)
+            else:
+                sure = mask.tensor[start:stop]
+            found = sift(rows, sure, sums)
+            kept += found.kept
+            left, opened = found.index, found.opened
+            values = [row[left] for row in rows]
+            for j in massive:
+                own = torch.ones_like(opened)
                 for row, value in zip(values, equal[:, j].tolist(), strict=True):
                     own &= row == value
                 counts[b, j] = own.count_nonzero()
                 if mask is not None:
                     mask.states[start + left[own]] = MASS * (1 + j)
-                left, values = left[~own], [row[~own] for row in values]
-            indices.append(left + start)
-            scores.append(torch.stack(values))
-        index, near_scores = (torch.cat(each, dim=-1).cpu().numpy() for each in (indices, scores))
-        near = _decided(near_scores, region, self._threads)
+                left, opened = left[~own], opened[~own]
+                values = [row[~own] for row in values]
+            pieces.append((left + start, opened, values))
+        index = torch.cat([left for left, _, _ in pieces])
+        opened = torch.cat([opened for _, opened, _ in pieces])
+        scores = [
+            torch.cat([values[j] for _, _, values in pieces]).to(self._torch_dtype)
+            for j in range(len(sums))
+        ]
+        doubtful = (~opened).nonzero().squeeze(1)
+        near = _decided(
+            torch.stack([row[doubtful] for row in scores]).cpu().numpy(), region, self._threads
+        )
+        on_device = [torch.from_numpy(each).to(index) for each in (near.kept, near.opened)]
         if mask is not None:
-            mask[index[near.kept]] = np.True_
+            mask.tensor[index[doubtful[on_device[0]]]] = True
+        opened[doubtful[on_device[1]]] = True
         totals = [total.parts() for total in sums]
         with np.errstate(over="ignore"):
             magnitudes = np.array([size for _, size in totals]) + near.magnitudes
         check_magnitudes(magnitudes)
         parts = counts.cpu().numpy()
-        return ScreenedArrays(
-            kept=kept + len(near.kept),
+        return TensorScreened(
+            kept=int(kept) + len(near.kept),
             parts_of_sums=np.array(
                 [
                     exact_parts(np.array([*sure, *own]))
@@ -207,24 +176,37 @@ class TorchStore:
                 ]
             ),
             magnitudes=magnitudes,
-            index=index[near.opened],
-            scores=np.ascontiguousarray(near_scores[:, near.opened], dtype=self._dtype),
+            index=index[opened],
+            scores=[row[opened] for row in scores],
             masses=Masses(equal.astype(np.float64), parts.sum(axis=0)),
             parts=parts,
             starts=np.array([start for start, _ in blocks]),
         )
 
-    def open_store(self, screened: ScreenedArrays, copies: np.ndarray | None = None) -> ArrayStore:
-        """See :meth:`cops_lp.engine.stores.Store.open_store`; in memory."""
-        return store_of_open(screened, copies)
+    def open_store(
+        self, screened: TensorScreened, copies: np.ndarray | None = None
+    ) -> TorchStore | ArrayStore:
+        """See :meth:`cops_lp.engine.stores.Store.open_store`; in memory where they are few."""
+        if screened.few:
+            return store_of_open(screened.arrays(), copies)
+        pieces = []
+        for j, row in enumerate(screened.scores):
+            tensors = [row]
+            if copies is not None:
+                tensors.append(torch.from_numpy(np.array(copies[j])).to(row))
+            pieces.append(TensorPieces([torch.cat(tensors)]))
+        return TorchStore(pieces, self._threads)
 
     def hand_out(
-        self, mask: TensorMask, screened: ScreenedArrays, amounts: np.ndarray, around: int
+        self, mask: TensorMask, screened: Any, amounts: np.ndarray, around: int
     ) -> list[np.ndarray]:
         """See :meth:`cops_lp.engine.stores.Store.hand_out`."""
         before = np.zeros_like(amounts)
         near: list[list[np.ndarray]] = [[] for _ in amounts]
-        for (start, stop), counts in zip(self._blocks(), screened.parts, strict=True):
+        stops = np.append(screened.starts[1:], self.size).tolist()
+        for start, stop, counts in zip(
+            screened.starts.tolist(), stops, screened.parts, strict=True
+        ):
             if not counts.any():
                 continue
             part = mask.states[start:stop]
@@ -243,14 +225,23 @@ class TorchStore:
             part.copy_(kept)
         return [np.concatenate([np.empty(0, np.int64), *found]) for found in near]
 
-    def _blocks(self) -> list[tuple[int, int]]:
-        step = _block(self.size)
+    def _blocks(self, step: int) -> list[tuple[int, int]]:
         return [(start, min(start + step, self.size)) for start in range(0, self.size, step)]
 
 
-def _block(size: int) -> int:
+def _block(size: int, sift: Sift) -> int:
     """Weights that are screened at once."""
-    return min(max(-(-size // _BLOCKS), _LEAST), _MOST)
+    return min(max(-(-size // _BLOCKS), sift.least), sift.most)
+
+
+def _sieve(prepared: Prepared, device: torch.device) -> Sift:
+    """The test of a region that is fastest on a device: see docs/torch.md."""
+    if prepared.single and device.type == "cuda" and find_spec("triton") is not None:
+        from . import fused
+
+        if fused.works_on(device):
+            return fused.FusedSieve(prepared)
+    return TorchSieve(prepared)
 
 
 class _Combined:
@@ -258,6 +249,7 @@ class _Combined:
 
     def __init__(self, rows: Sequence[Row], weights: np.ndarray) -> None:
         self._terms = [(float(w), row) for w, row in zip(weights, rows, strict=True) if w != 0.0]
+        self.own_dtype = torch.float64
 
     def block(self, start: int, stop: int, dtype: torch.dtype) -> torch.Tensor:
         return self._sum([(w, row.block(start, stop, dtype)) for w, row in self._terms])

@@ -7,9 +7,11 @@ import math
 import numpy as np
 import torch
 
-__all__ = ["ExactSum"]
+__all__ = ["TILE", "ExactSum"]
 
-_TILE = 1024  # single precision entries whose sum is tried in float64 as it is
+TILE = 1024
+"""Single precision entries whose sum is tried in float64 as it is."""
+
 _LARGE = 960  # exponents from which on a grid could leave float64's range
 _DOWN = 128
 
@@ -32,25 +34,44 @@ class ExactSum:
         """Add the entries of a tensor of shape (n,), n > 0, all of them finite."""
         if values.dtype == torch.float64:
             self._sizes += values.abs().sum()
-            self._split(values)
+            self.split(values)
             return
-        beyond = -len(values) % _TILE
-        tiles = torch.nn.functional.pad(values, (0, beyond)).view(-1, _TILE)
+        beyond = -len(values) % TILE
+        tiles = torch.nn.functional.pad(values, (0, beyond)).view(-1, TILE)
         totals = tiles.sum(dim=1, dtype=torch.float64)
         magnitudes = tiles.abs()
         sizes = magnitudes.sum(dim=1, dtype=torch.float64)
-        least = magnitudes.masked_fill_(magnitudes == 0.0, math.inf).amin(dim=1).double()
-        exact = sizes <= torch.clamp(least * 2.0**28, min=2.0**-97)
+        least = magnitudes.masked_fill_(magnitudes == 0.0, math.inf).amin(dim=1)
+        rest = self.add_tiles(totals, sizes, least)
+        if len(rest):
+            self.split(tiles[rest].double().view(-1))
+
+    def add_tiles(
+        self, totals: torch.Tensor, sizes: torch.Tensor, least: torch.Tensor
+    ) -> torch.Tensor:
+        """Add single precision tiles by their float64 sums, as far as these are exact.
+
+        Parameters
+        ----------
+        totals, sizes : Tensor of float64, shape (m,)
+            Each tile's sum, and that of its absolute entries, in any order.
+        least : Tensor, shape (m,)
+            Its least absolute entry but 0; ∞ where all are 0.
+
+        Returns
+        -------
+        Tensor of int64
+            The tiles whose totals were not added: for :meth:`split`.
+        """
+        exact = sizes <= torch.clamp(least.double() * 2.0**28, min=2.0**-97)
         self._sizes += sizes.sum()
         self._tiles.append(torch.where(exact, totals, 0.0))
-        rest = tiles[~exact]
-        if len(rest):
-            self._split(rest.double().view(-1))
+        return (~exact).nonzero().squeeze(1)
 
     def parts(self) -> tuple[list[float], float]:
         """Floats whose exact sum is that of all entries, and the sum of the absolute ones."""
         if self._tiles:
-            self._split(torch.cat(self._tiles))
+            self.split(torch.cat(self._tiles))
             self._tiles.clear()
         if not self._parts:
             return [], 0.0
@@ -59,8 +80,11 @@ class ExactSum:
             scaled = np.ldexp(values, [exponent for _, exponent in self._parts])
         return scaled.tolist(), float(self._sizes)
 
-    def _split(self, values: torch.Tensor) -> None:
-        """Take off what a grid holds, until nothing is left."""
+    def split(self, values: torch.Tensor) -> None:
+        """Add float64 entries, whatever their range, but not their sizes.
+
+        What a common grid holds is taken off them until nothing is left.
+        """
         exponent = 0
         while True:
             largest = float(values.abs().amax())

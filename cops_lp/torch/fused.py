@@ -1,0 +1,217 @@
+"""The sieve as one Triton kernel: a GPU reads the scores once and writes a byte for each weight.
+
+Torch operations read and write every weight some six times over. Triton comes with PyTorch's builds
+for NVIDIA's and AMD's GPUs on Linux.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from functools import cache
+from typing import Any
+from warnings import warn
+
+import numpy as np
+import torch
+import triton
+import triton.language as tl
+
+from cops_lp.engine.region import Ellipsoid
+from cops_lp.engine.stores import Prepared
+
+from .sieve import Rows, Sieve, Sifted
+from .sums import TILE, ExactSum
+
+__all__ = ["FusedSieve", "sift", "works_on"]
+
+_TILES, _WARPS = 2, 8  # tiles in a program: 8 weights a thread
+_DTYPES = {torch.float16: tl.float16, torch.bfloat16: tl.bfloat16, torch.float32: tl.float32}
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _load(  # type: ignore[no-untyped-def]
+    rows, j, at, inside, DTYPE: tl.constexpr, ALIGNED: tl.constexpr
+):
+    bfloat: tl.constexpr = tl.bfloat16 == DTYPE
+    row = tl.load(rows + j).to(tl.pointer_type(tl.int16 if bfloat else DTYPE))
+    if ALIGNED:  # wider loads
+        row = tl.multiple_of(row, 16)
+    x = tl.load(row + at, mask=inside, other=0)
+    if bfloat:  # the upper half of a float32; Triton's interpreter loses subnormal ones otherwise
+        return (x.to(tl.int32) << 16).to(tl.float32, bitcast=True)
+    else:
+        return x.to(tl.float32)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def sift(  # type: ignore[no-untyped-def]
+    rows, numbers, state, totals, sizes, least, counts, n, tiles,
+    K: tl.constexpr, RAYS: tl.constexpr, OVAL: tl.constexpr, DTYPE: tl.constexpr,
+    ALIGNED: tl.constexpr, TILE: tl.constexpr, TILES: tl.constexpr,
+):  # fmt: skip
+    """Tell what is surely kept, dropped and open, and add up what is kept, tile by tile.
+
+    Parameters
+    ----------
+    rows : int64, shape (1 + K,)
+        Addresses of the scores, of dtype `DTYPE`; multiples of 16 where `ALIGNED`.
+    numbers : float32
+        `RAYS` rays of K + 2 entries; reach, K + 2; with `OVAL` the factor, (K + 1)²; then tiny,
+        huge, shrink, drop, beside and far: see :class:`cops_lp.torch.sieve.Sieve`.
+    state : uint8, shape (n,), filled
+        0 surely dropped, 1 surely kept, 2 surely open, 3 in doubt.
+    totals, sizes : float64, shape (1 + K, tiles), filled
+        Of each tile's kept weights: sums of each score and of its absolute values.
+    least : float32, shape (1 + K, tiles), filled
+        Their least absolute value but 0; ∞ of none.
+    counts : int32, shape (tiles,), filled
+        How many they are.
+    n : int
+    tiles : int
+        ⌈n / TILE⌉.
+    """
+    program = tl.program_id(0).to(tl.int64)
+    at = program * (TILE * TILES) + tl.arange(0, TILE * TILES)
+    inside = at < n
+    reach = numbers + RAYS * (K + 2)
+    factor = reach + (K + 2)
+    rest = factor + (K + 1) * (K + 1) * OVAL
+    tiny, huge, shrink = tl.load(rest), tl.load(rest + 1), tl.load(rest + 2)
+    drop, beside, far = tl.load(rest + 3), tl.load(rest + 4), tl.load(rest + 5)
+
+    x = _load(rows, 0, at, inside, DTYPE, ALIGNED)
+    form = tl.load(numbers) * x - tl.load(numbers + (K + 1))
+    room = tl.load(reach) * tl.abs(x) + tl.load(reach + (K + 1))
+    for j in tl.static_range(1, K + 1):
+        x = _load(rows, j, at, inside, DTYPE, ALIGNED)
+        form += tl.load(numbers + j) * x
+        room += tl.load(reach + j) * tl.abs(x)
+    if OVAL:
+        last = tl.load(factor + K * (K + 1) + K)
+        square = tl.zeros([TILE * TILES], tl.float32) + (last * last + tiny)
+        for t in tl.static_range(K):
+            line = factor + t * (K + 1)
+            g = tl.zeros([TILE * TILES], tl.float32) + tl.load(line + K)
+            for j in tl.static_range(t, K):
+                g += tl.load(line + j) * _load(rows, 1 + j, at, inside, DTYPE, ALIGNED)
+            square += g * g
+        beyond = tl.abs(form) - room
+        sure = (beyond > 0.0) & (beyond * beyond > square) & (beyond < float("inf"))
+        near = tl.abs(form) + (room - beside)
+        opened = ((near < 0.0) | (near * near < square * shrink - drop)) & (near < far)
+        kept = sure & (form > 0.0)
+        code = tl.where(sure, tl.where(form > 0.0, 1, 0), tl.where(opened, 2, 3))
+    else:
+        low, high = form, form
+        for r in tl.static_range(1, RAYS):
+            ray = numbers + r * (K + 2)
+            form = tl.load(ray) * _load(rows, 0, at, inside, DTYPE, ALIGNED) - tl.load(
+                ray + (K + 1)
+            )
+            for j in tl.static_range(1, K + 1):
+                form += tl.load(ray + j) * _load(rows, j, at, inside, DTYPE, ALIGNED)
+            low, high = tl.minimum(low, form), tl.maximum(high, form)
+        sound = room < huge  # no form can have overflowed then, and none is NaN
+        kept = sound & (low > room)
+        dropped = sound & (high < -room)
+        opened = sound & (low < -room) & (high > room)
+        code = tl.where(kept, 1, tl.where(dropped, 0, tl.where(opened, 2, 3)))
+    tl.store(state + at, code.to(tl.uint8), mask=inside)
+
+    kept = kept & inside
+    tile = program * TILES + tl.arange(0, TILES)
+    used = tile < tiles
+    found = tl.reshape(kept.to(tl.int32), (TILES, TILE))
+    tl.store(counts + tile, tl.sum(found, axis=1), mask=used)
+    for j in tl.static_range(K + 1):
+        x = tl.where(kept, _load(rows, j, at, inside, DTYPE, ALIGNED), 0.0)
+        size = tl.abs(x)
+        lowest = tl.where(size > 0.0, size, float("inf"))
+        place = tile + j * tiles
+        total = tl.sum(tl.reshape(x.to(tl.float64), (TILES, TILE)), axis=1)
+        tl.store(totals + place, total, mask=used)
+        total = tl.sum(tl.reshape(size.to(tl.float64), (TILES, TILE)), axis=1)
+        tl.store(sizes + place, total, mask=used)
+        tl.store(least + place, tl.min(tl.reshape(lowest, (TILES, TILE)), axis=1), mask=used)
+
+
+class FusedSieve:
+    """:class:`cops_lp.torch.sieve.Sift` of single precision by the kernel :func:`sift`.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        Of a region in single precision.
+    """
+
+    least = most = 1 << 28  # a byte for each, and what is open
+
+    def __init__(self, prepared: Prepared) -> None:
+        assert prepared.single
+        of = Sieve(prepared)
+        self._rays, self._oval = len(of.rays), bool(of.factor)
+        rest = [of.tiny, of.huge, of.shrink, of.drop, of.beside, of.far]
+        lines = [*of.rays, of.reach, *of.factor, rest]
+        self._numbers = torch.tensor([x for line in lines for x in line], dtype=torch.float32)
+
+    def dtype(self, own: list[torch.dtype]) -> torch.dtype:
+        """See :meth:`Sift.dtype`; the scores' own where they have one, so that none is copied."""
+        return (
+            own[0] if own[0] in _DTYPES and all(each == own[0] for each in own) else torch.float32
+        )
+
+    def __call__(self, rows: Rows, kept: torch.Tensor, sums: list[ExactSum]) -> Sifted:
+        """See :meth:`Sift.__call__`."""
+        n, K, device = len(kept), len(rows) - 1, kept.device
+        rows = [row.contiguous() for row in rows]
+        state = kept.view(torch.uint8)
+        tiles = -(-n // TILE)
+        totals, sizes = torch.empty((2, K + 1, tiles), dtype=torch.float64, device=device)
+        least = torch.empty((K + 1, tiles), dtype=torch.float32, device=device)
+        counts = torch.empty(tiles, dtype=torch.int32, device=device)
+        self._numbers = self._numbers.to(device)
+        addresses = torch.tensor([row.data_ptr() for row in rows], dtype=torch.int64)
+        how: dict[str, Any] = {"K": K, "RAYS": self._rays, "OVAL": self._oval}
+        how["ALIGNED"] = all(row.data_ptr() % 16 == 0 for row in rows)
+        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+            sift[(-(-tiles // _TILES),)](
+                addresses.to(device), self._numbers, state, totals, sizes, least, counts, n, tiles,
+                **how, DTYPE=_DTYPES[rows[0].dtype], TILE=TILE, TILES=_TILES, num_warps=_WARPS,
+            )  # fmt: skip
+        for row, total, size, low, exact in zip(rows, totals, sizes, least, sums, strict=True):
+            rest = exact.add_tiles(total, size, low)
+            if len(rest):
+                exact.split(_entries(row, state, rest))
+        index = (state > 1).nonzero().squeeze(1)
+        opened = state[index] == 2
+        state[index] = 0
+        return Sifted(counts.sum(), index, opened)
+
+
+def _entries(row: torch.Tensor, state: torch.Tensor, tiles: torch.Tensor) -> torch.Tensor:
+    """The kept entries of some tiles of a row, and zeros, in float64."""
+    inside = torch.from_numpy(np.arange(TILE)).to(tiles.device)
+    index = (tiles[:, None] * TILE + inside).view(-1)
+    index = index[index < len(row)]
+    return torch.where(state[index] == 1, row[index].double(), 0.0)
+
+
+@cache
+def works_on(device: torch.device) -> bool:
+    """Whether Triton can compile for a device here; warns once where it can't."""
+    region = Ellipsoid(np.array([1.0, 0.5]), np.array([[0.1]]))
+    row = torch.arange(10.0, device=device) / 10.0
+    kept = torch.empty(10, dtype=torch.bool, device=device)
+    try:
+        found = FusedSieve(Prepared(region, 0, np.dtype(np.float32)))(
+            [row], kept, [ExactSum(device)]
+        )
+        return int(found.kept) == 3
+    except Exception as error:  # no C compiler, no driver for this build: whatever it raises
+        warn(
+            f"Triton fails on {device} ({type(error).__name__}: {error}): scores are screened by "
+            "torch operations there, which takes several times longer",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return False
