@@ -3,7 +3,8 @@
     python -m tests.covered [--least PERCENT]
 
 Runs the suite as it is, child processes included, then with NUMBA_DISABLE_JIT=1 those tests that
-take small inputs through every kernel: there kernels are Python code that can be followed. Prints
+take small inputs through every kernel: there kernels are Python code that can be followed; then the
+tests of the kernel for GPUs, which needs Triton: without it that module is left out. Prints
 what is not covered; exit status 1 where a test fails or less than PERCENT (95) of lines and
 branches is covered. Some twenty minutes on one core.
 """
@@ -11,6 +12,7 @@ branches is covered. Some twenty minutes on one core.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import subprocess
 import sys
@@ -18,6 +20,8 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+_TRITON = importlib.util.find_spec("triton") is not None
+_FUSED = "cops_lp/torch/fused.py"
 _FOLLOWED = ["tests/test_small.py", "tests/test_driver.py", "-k", "small or 1501 or in_order"]
 
 
@@ -37,11 +41,16 @@ def main() -> int:
         settings.write_text(
             "[run]\nbranch = true\nsource = cops_lp\nparallel = true\npatch = subprocess\n"
             f"data_file = {folder}/data\n"
+            + ("" if _TRITON else f"omit = {_FUSED}\n")
         )
         codes = [
             _run(settings, []),
             _run(settings, _FOLLOWED, NUMBA_DISABLE_JIT="1"),
         ]
+        if _TRITON:
+            codes.append(_run(settings, ["tests/test_fused.py"], TRITON_INTERPRET="1"))
+        else:
+            print(f"left out: {_FUSED}, which needs triton")
         coverage = [sys.executable, "-m", "coverage"]
         rest = [f"--rcfile={settings}"]
         subprocess.run([*coverage, "combine", "--quiet", *rest], cwd=ROOT, check=True)
