@@ -509,6 +509,19 @@ def replicas_of_shards(rank, size):
         assert torch.equal(mask.full_tensor(), expected.masks[name])
         assert torch.equal(mask.to_local(), found.masks[name].to_local())
     assert found.report == expected.report
+    # One rank's fault is told to its group, and by these ranks to theirs; then all is well again.
+    whole = placed[0]["a"]
+    integers = whole.to_local().long()
+    shape = {"run_check": False, "shape": whole.shape, "stride": whole.stride()}
+    wrong = DTensor.from_local(integers, mesh, whole.placements, **shape)
+    for bad in range(size):
+        mine = {**placed[0], "a": wrong} if rank == bad else placed[0]
+        assert "int64" in raised(ProblemError, ct.masks_sharded, mine, keep=0.2)
+        controls = 3 if rank == bad else placed[1]
+        text = raised(ProblemError, ct.masks_sharded, placed[0], controls, keep=0.2, retain=0.5)
+        assert "int" in text
+        again = quiet(ct.masks_sharded, placed[0], placed[1], keep=0.2, retain=0.5)
+        assert torch.equal(again.masks["a"].to_local(), found.masks["a"].to_local())
     if rank == 1:
         placed[0]["w"].to_local()[0] = 3.0
     text = raised(ProblemError, ct.masks_sharded, placed[0], keep=5)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -35,12 +35,13 @@ Found = TypeVar("Found")
 class _EndedError(Exception):
     """A rank has left, or the ranks disagree: nobody may go on. Its cause says why.
 
-    `rank` is the one whose error that is; −1 where it is everybody's.
+    `owner` are the exchanges in which that showed, `rank` is the one whose error it is; −1 where
+    it is everybody's.
     """
 
-    def __init__(self, rank: int = -1) -> None:
+    def __init__(self, owner: Collectives, rank: int = -1) -> None:
         super().__init__(rank)
-        self.rank = rank
+        self.owner, self.rank = owner, rank
 
 
 class Collectives:
@@ -73,12 +74,18 @@ class Collectives:
         """Begin and end together: where the body raises on some rank, all ranks raise that.
 
         Of several errors that of the lowest rank. Not so for KeyboardInterrupt and the like.
+        Those of several groups may be nested: what ends one is told to the others.
         """
         self._ended = False
         try:
             yield
         except _EndedError as error:
-            raise _cause(error) from None
+            if error.owner is self:
+                raise _cause(error) from None
+            if not self._ended:
+                with suppress(_EndedError):
+                    self._meet("end", (), _cause(error), _LEFT, _NOTHING)
+            raise
         except Exception as error:
             if self._ended:  # the exchange itself failed: there is nobody to tell
                 raise
@@ -214,10 +221,10 @@ class Collectives:
             if not left and (digests == digests[0]).all():
                 raise error
             self._ended = True
-            raise _EndedError(first) from error
+            raise _EndedError(self, first) from error
         if (digests != digests[0]).any() or (sizes != sizes[0]).any():
             self._ended = True
-            raise _EndedError from SolverError(
+            raise _EndedError(self) from SolverError(
                 f"the ranks are out of step: rank {self.rank} came to {what!r}, and others to "
                 "something else or with other numbers; wanted the same arguments, versions and "
                 "kind of processor on every rank"

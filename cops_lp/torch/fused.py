@@ -152,7 +152,8 @@ class FusedSieve:
         self._rays, self._oval = len(of.rays), bool(of.factor)
         rest = [of.tiny, of.huge, of.shrink, of.drop, of.beside, of.far]
         lines = [*of.rays, of.reach, *of.factor, rest]
-        self._numbers = torch.tensor([x for line in lines for x in line], dtype=torch.float32)
+        numbers = [x for line in lines for x in line]
+        self._numbers = torch.tensor(numbers, dtype=torch.float32, device="cpu")
 
     def dtype(self, own: list[torch.dtype]) -> torch.dtype:
         """See :meth:`Sift.dtype`; the scores' own where they have one, so that none is copied."""
@@ -170,12 +171,13 @@ class FusedSieve:
         least = torch.empty((K + 1, tiles), dtype=torch.float32, device=device)
         counts = torch.empty(tiles, dtype=torch.int32, device=device)
         self._numbers = self._numbers.to(device)
-        addresses = torch.tensor([row.data_ptr() for row in rows], dtype=torch.int64)
+        places = [row.data_ptr() for row in rows]
+        addresses = torch.tensor(places, dtype=torch.int64, device=device)
         how: dict[str, Any] = {"K": K, "RAYS": self._rays, "OVAL": self._oval}
         how["ALIGNED"] = all(row.data_ptr() % 16 == 0 for row in rows)
         with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
             sift[(-(-tiles // _TILES),)](
-                addresses.to(device), self._numbers, state, totals, sizes, least, counts, n, tiles,
+                addresses, self._numbers, state, totals, sizes, least, counts, n, tiles,
                 **how, DTYPE=_DTYPES[rows[0].dtype], TILE=TILE, TILES=_TILES, num_warps=_WARPS,
             )  # fmt: skip
         for row, total, size, low, exact in zip(rows, totals, sizes, least, sums, strict=True):

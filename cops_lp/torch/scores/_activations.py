@@ -12,7 +12,7 @@ from cops_lp.errors import ProblemError
 
 from ._batches import calibration, call_model, placed
 from ._evaluation import collected, computing_dtype, guarded, run_on
-from ._weights import Weight, Where, checked_masks, select
+from ._weights import Weight, Where, check_runs, checked_masks, select
 
 __all__ = ["ria", "wanda"]
 
@@ -181,6 +181,7 @@ def _scored(
                 f"where selects {name!r} of a {type(module).__name__}; wanted weights of Linear "
                 "layers"
             )
+    check_runs(model)
     wide = computing_dtype(model, dtype)
     kept = checked_masks(masks, weights)
     norms = _input_norms(model, weights, kept, inputs, dtype, copy)
@@ -213,6 +214,8 @@ def _input_norms(
     def watch(index: int) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             x: Tensor = (args[0] if args else kwargs["input"]).detach()
+            if not x.numel():
+                return
             x = x.reshape(-1, x.shape[-1]).to(torch.promote_types(x.dtype, torch.float32))
             found = x.square().sum(0, dtype=torch.float64).to(weights[index].parameter.device)
             before = squares[index]
@@ -254,7 +257,8 @@ def _input_norms(
     for weight, total in zip(weights, squares, strict=True):
         if total is None:
             raise ProblemError(
-                f"the layer of {weight.name!r} never ran on the inputs, so it has no activations; "
+                f"the layer of {weight.name!r} never ran on any row of the inputs, so it has no "
+                "activations; "
                 "leave it out with where="
             )
     return [total.sqrt() for total in squares if total is not None]

@@ -138,9 +138,9 @@ def placed(tree: Any, device: torch.device, dtype: torch.dtype | None) -> Any:
 
     def change(tensor: Tensor) -> Tensor:
         kind = dtype if tensor.is_floating_point() else None
-        moved = tensor.detach().to(device=device, dtype=kind or tensor.dtype)
-        # Autograd cannot save tensors made in inference mode.
-        return moved.clone() if moved.is_inference() else moved
+        # A copy: models may change their inputs in place, and autograd cannot save tensors made
+        # in inference mode.
+        return tensor.detach().to(device=device, dtype=kind or tensor.dtype, copy=True)
 
     return map_tensors(change, tree)
 

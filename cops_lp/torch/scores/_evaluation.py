@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.utils import parametrize
 
 from cops_lp.errors import ProblemError
 from cops_lp.torch.pruned import recompute
 
 from ._batches import placed
 from ._untouched import device_types, untouched
-from ._weights import LAYERS, Weight, Where, checked_masks, select
+from ._weights import LAYERS, Weight, Where, check_runs, checked_masks, select
 
 __all__ = [
     "Evaluation",
@@ -40,6 +41,7 @@ def guarded(model: nn.Module, training: bool | None) -> Iterator[None]:
         stack.enter_context(untouched(model))
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
+        stack.enter_context(_parametrizations_computed())
         for kind in device_types(model):
             if torch.amp.is_autocast_available(kind):
                 stack.enter_context(torch.autocast(kind, enabled=False))
@@ -60,10 +62,22 @@ def evaluating(
 ) -> Iterator[Evaluation]:
     """Give an :class:`Evaluation` of the model, which is as before on leaving."""
     weights = select(model, where, LAYERS)
+    check_runs(model)
     kept = checked_masks(masks, weights)
     dtype = computing_dtype(model, dtype)
     with guarded(model, training):
         yield Evaluation(model, weights, kept, dtype, transform)
+
+
+@contextmanager
+def _parametrizations_computed() -> Iterator[None]:
+    """Look through ``torch.nn.utils.parametrize.cached()``, which would give weights of before."""
+    before = parametrize._cache_enabled, parametrize._cache
+    parametrize._cache_enabled, parametrize._cache = 0, {}
+    try:
+        yield
+    finally:
+        parametrize._cache_enabled, parametrize._cache = before
 
 
 def check_callable(name: str, function: object, takes: str) -> None:
@@ -185,16 +199,47 @@ class Evaluation:
 
     def gradients(self, functional: Functional, what: str) -> list[Tensor]:
         """Return ∂ functional(model) / ∂ leaf for each weight, zeros where it has no part."""
-        found = torch.autograd.grad(self.scalar(functional, what), self.leaves, allow_unused=True)
-        if all(gradient is None for gradient in found):
-            raise ProblemError(f"{what} does not depend on any scored parameter")
-        return self.materialized(found)
+        return self.derivatives(self.scalar(functional, what), what=what)
 
-    def materialized(self, gradients: Iterable[Tensor | None]) -> list[Tensor]:
-        """Return the gradients, dense, with zeros for those that are None."""
+    def derivatives(
+        self,
+        value: Tensor,
+        leaves: list[Tensor] | None = None,
+        buffers: dict[str, Tensor] | None = None,
+        *,
+        weight: Tensor | None = None,
+        create_graph: bool = False,
+        what: str | None = None,
+    ) -> list[Tensor]:
+        """Return the derivatives of what :meth:`call` gave, dense, zeros where it has no part.
+
+        With the same copies in the model's place: checkpointed parts run once more for them.
+
+        Parameters
+        ----------
+        value : Tensor
+            One number, or with `weight`, of its shape, the numbers whose weighted sum is meant.
+        leaves, buffers : optional
+            What :meth:`call` was given.
+        weight : Tensor, optional
+        create_graph : bool
+            Whether the derivatives are to be differentiated.
+        what : str, optional
+            What gave the value; ProblemError names it where it depends on no leaf.
+        """
+        leaves = leaves or self.leaves
+        found = self.call(
+            lambda _: torch.autograd.grad(
+                value, leaves, weight, create_graph=create_graph, allow_unused=True
+            ),
+            leaves,
+            buffers,
+        )
+        if what is not None and all(gradient is None for gradient in found):
+            raise ProblemError(f"{what} does not depend on any scored parameter")
         return [
             torch.zeros_like(leaf) if gradient is None else gradient.to_dense()
-            for gradient, leaf in zip(gradients, self.leaves, strict=True)
+            for gradient, leaf in zip(found, leaves, strict=True)
         ]
 
     def scores(self, values: Iterable[Tensor]) -> dict[str, Tensor]:

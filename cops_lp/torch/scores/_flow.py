@@ -14,7 +14,7 @@ from ._batches import call_model, map_tensors
 from ._evaluation import evaluating
 from ._weights import Where
 
-__all__ = ["output_of", "synflow", "synflow_l2"]
+__all__ = ["Output", "check_rows", "output_of", "synflow", "synflow_l2"]
 
 Output = Callable[[Any], Tensor]
 """Takes what the model returns, gives the tensor that counts."""
@@ -182,15 +182,24 @@ def _flow(
         )
 
 
+def check_rows(tensor: Tensor) -> None:
+    """Raise ProblemError where inputs hold no sample."""
+    if tensor.dim() and not len(tensor):
+        raise ProblemError(
+            f"inputs holds a tensor of shape {tuple(tensor.shape)}; wanted at least one sample"
+        )
+
+
 def _ones(inputs: Any) -> Any:
     if isinstance(inputs, tuple | list) and all(type(length) is int for length in inputs):
-        return torch.ones(1, *inputs)
+        return torch.ones(1, *inputs, device="cpu")
     floating = 0
 
     def one(tensor: Tensor) -> Tensor:
         nonlocal floating
         if not tensor.dim():
             return tensor
+        check_rows(tensor)
         row = tensor[:1]
         if not tensor.is_floating_point():
             return row

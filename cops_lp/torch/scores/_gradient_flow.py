@@ -164,10 +164,12 @@ def _hessian_gradient(
     once = list(pairs(batches))  # a loader may shuffle or augment: the second round must not
     rewind = random_state(evaluation.model)
     with sdpa_kernel(SDPBackend.MATH):
-        fixed = loss_gradient(evaluation, once, loss, reduction)
-        for gradient, mask in zip(fixed, evaluation.kept, strict=True):
-            if mask is not None:
-                gradient *= mask
+        fixed = [
+            gradient if mask is None else gradient * mask
+            for gradient, mask in zip(
+                loss_gradient(evaluation, once, loss, reduction), evaluation.kept, strict=True
+            )
+        ]
         rewind()
         run = weighted(loss, reduction)
         total = [torch.zeros_like(leaf) for leaf in evaluation.leaves]
@@ -187,9 +189,7 @@ def _hessian_gradient(
 
 def _product(evaluation: Evaluation, functional: Any, direction: list[Tensor]) -> list[Tensor]:
     value = evaluation.scalar(functional, "loss")
-    gradients = evaluation.materialized(
-        torch.autograd.grad(value, evaluation.leaves, create_graph=True, allow_unused=True)
-    )
+    gradients = evaluation.derivatives(value, create_graph=True)
     flow = torch.stack(
         [
             (gradient * fixed).sum().to(evaluation.device)
@@ -198,4 +198,4 @@ def _product(evaluation: Evaluation, functional: Any, direction: list[Tensor]) -
     ).sum()
     if not flow.requires_grad:  # the loss is linear in the weights
         return [torch.zeros_like(leaf) for leaf in evaluation.leaves]
-    return evaluation.materialized(torch.autograd.grad(flow, evaluation.leaves, allow_unused=True))
+    return evaluation.derivatives(flow)

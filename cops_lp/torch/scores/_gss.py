@@ -153,8 +153,8 @@ def summed(
         gradients = evaluation.gradients(one, what)
         if total is None:
             total = gradients
-        else:
-            for mine, gradient in zip(total, gradients, strict=True):
-                mine += gradient
+        else:  # not in place: autograd may give two weights one tensor, or one entry for many
+            for index, gradient in enumerate(gradients):
+                total[index] = total[index] + gradient
     assert total is not None  # pairs() yields at least one
     return total

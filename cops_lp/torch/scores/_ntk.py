@@ -14,7 +14,7 @@ from cops_lp.errors import ProblemError
 
 from ._batches import call_model, map_tensors
 from ._evaluation import Evaluation, evaluating
-from ._flow import Output, output_of
+from ._flow import Output, check_rows, output_of
 from ._plain import seeded
 from ._weights import Where
 
@@ -130,13 +130,11 @@ def _products(
     leaves = evaluation.masked(tensor.clone() for tensor in shifted)
     here = evaluation.call(run, buffers=dict(buffers))
     there = evaluation.call(run, leaves, dict(buffers))
-    change = (here - there).square().sum()
-    if not change.requires_grad:
+    if not here.requires_grad:
         raise ProblemError("the model does not depend on any scored parameter")
-    both = evaluation.leaves + leaves
-    found = torch.autograd.grad(change, both, allow_unused=True)
-    count = len(leaves)
-    first, second = evaluation.materialized(found[:count]), evaluation.materialized(found[count:])
+    change = 2.0 * (here - there).detach()  # the derivative of Σ (here − there)² by `here`
+    first = evaluation.derivatives(here, buffers=dict(buffers), weight=change)
+    second = evaluation.derivatives(there, leaves, dict(buffers), weight=-change)
     return [
         evaluation.theta(weight) * one + moved * other
         for weight, one, moved, other in zip(
@@ -165,7 +163,7 @@ def _taking_statistics(model: nn.Module) -> Iterator[bool]:
 
 def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
     # Drawn in float64 on the CPU: the same numbers for every dtype and device.
-    drawn = torch.randn(like.shape, generator=generator, dtype=torch.float64)
+    drawn = torch.randn(like.shape, generator=generator, dtype=torch.float64, device="cpu")
     return drawn.to(like.device)
 
 
@@ -177,6 +175,7 @@ def _noise(inputs: Any, generator: torch.Generator) -> Any:
         if not tensor.is_floating_point():
             return tensor
         floating += 1
+        check_rows(tensor)
         return _normal(tensor, generator)
 
     noise = map_tensors(draw, inputs)

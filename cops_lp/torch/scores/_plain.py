@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from cops_lp.errors import ProblemError
 
 from ._evaluation import collected
-from ._weights import Where, select
+from ._weights import Weight, Where, select
 
 __all__ = ["magnitude", "random", "seeded"]
 
@@ -28,8 +28,8 @@ def magnitude(model: nn.Module, *, where: Where | None = None) -> dict[str, Tens
     -------
     dict of str to Tensor
         ≥ 0, by parameter name, shaped like the parameter, on its device and of its dtype (an
-        absolute value is exact in any). A weight that ``torch.nn.utils.prune`` masks scores 0
-        where masked.
+        absolute value is exact in any), float32 for those of 8 bits. A weight that
+        ``torch.nn.utils.prune`` masks scores 0 where masked.
 
     Raises
     ------
@@ -56,7 +56,13 @@ def magnitude(model: nn.Module, *, where: Where | None = None) -> dict[str, Tens
     {'weight': tensor([[3., 1.]])}
     """
     weights = select(model, where)
-    return collected(weights, (weight.value().abs() for weight in weights))
+    return collected(weights, (_value(weight).abs() for weight in weights))
+
+
+def _value(weight: Weight) -> Tensor:
+    """The parameter's value; of 8 bits in float32, since torch computes with none of these."""
+    eight = weight.parameter.element_size() == 1
+    return weight.value(torch.float32 if eight else None)
 
 
 def random(model: nn.Module, *, seed: int, where: Where | None = None) -> dict[str, Tensor]:
@@ -98,8 +104,8 @@ def random(model: nn.Module, *, seed: int, where: Where | None = None) -> dict[s
     scores: dict[str, Tensor] = {}
     for weight in select(model, where):
         parameter = weight.parameter
-        drawn = 1.0 - torch.rand(parameter.shape, generator=generator, dtype=torch.float32)
-        drawn = drawn.to(parameter.device)
+        drawn = torch.rand(parameter.shape, generator=generator, dtype=torch.float32, device="cpu")
+        drawn = (1.0 - drawn).to(parameter.device)
         scores[weight.name] = drawn if weight.mask is None else drawn * weight.mask.detach().float()
     return scores
 
@@ -114,4 +120,4 @@ def seeded(seed: int) -> torch.Generator:
     """
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
         raise ProblemError(f"seed is {seed!r}; wanted an integer from 0 to 2**64 - 1")
-    return torch.Generator().manual_seed(seed)
+    return torch.Generator("cpu").manual_seed(seed)

@@ -12,7 +12,7 @@ from torch.nn.parameter import UninitializedParameter
 
 from cops_lp.errors import ProblemError
 
-__all__ = ["LAYERS", "Weight", "Where", "checked_masks", "select"]
+__all__ = ["LAYERS", "Weight", "Where", "check_runs", "checked_masks", "select"]
 
 Where = Callable[[str, nn.Parameter, nn.Module], bool] | Collection[str]
 """`where=`: a predicate of (name, parameter, module that holds it), or names."""
@@ -134,6 +134,13 @@ def checked_masks(masks: Mapping[str, Tensor] | None, weights: list[Weight]) -> 
                 f"{tuple(weight.parameter.shape)}"
             )
     return [masks.get(weight.name) for weight in weights]
+
+
+def check_runs(model: nn.Module) -> None:
+    """Raise ProblemError where a model can't run as it is."""
+    for name, parameter in model.named_parameters():
+        if isinstance(parameter, UninitializedParameter):
+            raise ProblemError(f"parameter {name!r} has no shape yet; run the model once first")
 
 
 def _candidates(model: nn.Module) -> list[Weight]:

@@ -1,0 +1,207 @@
+"""Scores of models that share gradients, recompute parts, or write to what they are given."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as nnf
+from torch.nn.utils import parametrize
+from torch.utils.checkpoint import checkpoint
+
+from cops_lp import ProblemError
+from cops_lp.torch import scores
+
+PAIR = (
+    torch.randn(16, 4, generator=torch.Generator().manual_seed(1)),
+    torch.randint(0, 3, (16,), generator=torch.Generator().manual_seed(2)),
+)
+PARTS = [tuple(each[:5] for each in PAIR), tuple(each[5:] for each in PAIR)]
+BY_LOSS = {
+    "snip": lambda model, data, **how: scores.snip(model, data, nnf.cross_entropy, **how),
+    "grasp": lambda model, data, **how: scores.grasp(model, data, nnf.cross_entropy, **how),
+    "grasp, summed": lambda model, data, **how: scores.grasp(
+        model, data, lambda x, y: nnf.cross_entropy(x, y, reduction="sum"), reduction="sum", **how
+    ),
+    "fisher": lambda model, data, **how: scores.fisher(model, data, nnf.cross_entropy, **how),
+    "gss": lambda model, data, **how: scores.gss(
+        model,
+        lambda m, x, y: nnf.cross_entropy(m(x), y, reduction="sum"),
+        batches=data,
+        **how,
+    ),
+}
+BY_INPUTS = {
+    "ntk_sap": lambda model, **how: scores.ntk_sap(model, torch.empty(8, 4), seed=5, **how),
+    "synflow": lambda model, **how: scores.synflow(model, (4,), **how),
+    "synflow, float32": lambda model, **how: scores.synflow(
+        model, (4,), dtype=torch.float32, **how
+    ),
+}
+
+
+def assert_same(one: dict[str, Tensor], two: dict[str, Tensor]) -> None:
+    assert list(one) == list(two)
+    assert all(score.abs().max() > 0 for score in two.values())
+    for name, score in two.items():
+        torch.testing.assert_close(
+            one[name], score, rtol=1e-4, atol=1e-5 * float(score.abs().max())
+        )
+
+
+class Sum(nn.Module):
+    """Weights that are added before they are used: autograd gives both one gradient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(4, 3), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        bias = self.one.bias + self.two.bias
+        return nnf.linear(x, self.one.weight + self.two.weight, bias)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("name", BY_LOSS)
+def test_weights_that_share_a_gradient(name, masked):
+    torch.manual_seed(0)
+    model = Sum()
+    where = ["one.weight", "two.weight", "one.bias", "two.bias"]
+    masks = {"one.weight": torch.rand(3, 4) > 0.3} if masked else None
+    how = {"where": where, "masks": masks}
+    score = BY_LOSS[name]
+    assert_same(score(model, PARTS, **how), score(model, PAIR, **how))
+
+
+def test_gradients_of_which_one_number_stands_for_all():
+    model = nn.Linear(4, 3)
+    found = scores.gss(model, lambda m, x, _: m.weight.sum() * x.sum(), batches=PARTS)
+    expected = model.weight.detach() * PAIR[0].sum()
+    torch.testing.assert_close(found["weight"], expected, rtol=1e-5, atol=1e-6)
+
+
+class Checkpointed(nn.Module):
+    """A model that may run its body again in the backward pass."""
+
+    def __init__(self, again: bool) -> None:
+        super().__init__()
+        self.again = again
+        self.body = nn.Sequential(
+            nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU()
+        )
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.again:
+            x = checkpoint(self.body, x, use_reentrant=False)
+        else:
+            x = self.body(x)
+        return self.head(x)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("name", [*BY_LOSS, *BY_INPUTS])
+def test_checkpointed_models(name, masked):
+    torch.manual_seed(3)
+    model, plain = Checkpointed(True), Checkpointed(False)
+    plain.load_state_dict(model.state_dict())
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    masks = None
+    if masked:
+        masks = {key: torch.rand_like(v) > 0.3 for key, v in scores.magnitude(model).items()}
+    if name in BY_INPUTS:
+        found = [BY_INPUTS[name](each, masks=masks) for each in (model, plain)]
+    else:
+        found = [BY_LOSS[name](each, PAIR, masks=masks) for each in (model, plain)]
+    assert_same(*found)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+class Overwriting(nn.Module):
+    """A model that may change its inputs in place."""
+
+    def __init__(self, in_place: bool) -> None:
+        super().__init__()
+        self.in_place = in_place
+        self.last = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(x.mul_(0.5).sub_(1.0) if self.in_place else x * 0.5 - 1.0)
+
+
+@pytest.mark.parametrize("name", [*BY_LOSS, "wanda"])
+def test_models_that_overwrite_their_inputs(name):
+    score = BY_LOSS.get(name, lambda model, data: scores.wanda(model, data[0]))
+    model, plain = Overwriting(True), Overwriting(False)
+    plain.load_state_dict(model.state_dict())
+    own = tuple(each.clone() for each in PAIR)
+    assert_same(score(model, own), score(plain, PAIR))
+    assert all(torch.equal(one, other) for one, other in zip(own, PAIR, strict=True))
+
+
+class Doubled(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return 2.0 * x
+
+
+def test_parametrizations_are_computed_anew_where_they_are_cached():
+    model = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
+    parametrize.register_parametrization(model[0], "weight", Doubled())
+    where = ["0.parametrizations.weight.original", "2.weight"]
+    expected = scores.snip(model, PAIR, nnf.cross_entropy, where=where)
+    outputs = model(PAIR[0])
+    with parametrize.cached():
+        assert torch.equal(model(PAIR[0]), outputs)
+        assert_same(scores.snip(model, PAIR, nnf.cross_entropy, where=where), expected)
+        scores.synflow(model, (4,), where=where)
+        assert torch.equal(model(PAIR[0]), outputs)
+
+
+@pytest.mark.parametrize("score", [scores.random, scores.ntk_sap, scores.synflow])
+def test_a_default_device_plays_no_part(score):
+    model = nn.Linear(4, 3)
+    how = {
+        scores.random: lambda: score(model, seed=1),
+        scores.ntk_sap: lambda: score(model, PAIR[0], seed=1),
+        scores.synflow: lambda: score(model, (4,)),
+    }[score]
+    expected = how()
+    torch.set_default_device("meta")
+    try:
+        found = how()
+    finally:
+        torch.set_default_device(None)
+    assert torch.equal(found["weight"], expected["weight"])
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda m, x: scores.wanda(m, x), "never ran on any row"),
+        (lambda m, x: scores.synflow(m, x), "at least one sample"),
+        (lambda m, x: scores.ntk_sap(m, x, seed=1), "at least one sample"),
+        (lambda m, x: scores.snip(m, (x, x), nnf.mse_loss), "no sample"),
+    ],
+)
+def test_inputs_without_rows_are_refused(call, says):
+    with pytest.raises(ProblemError, match=says):
+        call(nn.Linear(4, 3), torch.empty(0, 4))
+
+
+@pytest.mark.parametrize("name", ["snip", "wanda"])
+def test_models_with_parameters_that_have_no_shape_yet_are_refused(name):
+    model = nn.Sequential(nn.Linear(4, 3), nn.LazyLinear(3))
+    call = {
+        "snip": lambda: scores.snip(model, PAIR, nnf.cross_entropy, where=["0.weight"]),
+        "wanda": lambda: scores.wanda(model, PAIR[0], where=["0.weight"]),
+    }[name]
+    with pytest.raises(ProblemError, match=r"'1\.weight' has no shape yet"):
+        call()
+
+
+def test_the_magnitude_of_8_bits_is_float32():
+    model = nn.Linear(4, 3)
+    model.weight = nn.Parameter(model.weight.detach().to(torch.float8_e4m3fn), requires_grad=False)
+    found = scores.magnitude(model)["weight"]
+    assert found.dtype == torch.float32
+    assert torch.equal(found, model.weight.detach().float().abs())
