@@ -134,9 +134,11 @@ class Solution:
     def integer_gap(self) -> float:
         """integer_bound less mask_objective: no mask that meets the floors is better by more.
 
-        0 where ``integral=True`` proved the mask to be the best one. Can be negative only
-        where the mask falls short of a floor.
+        0 where ``integral=True`` proved the mask to be the best one. ∞ where the mask falls
+        short of a floor: then it is none of those, however much it keeps. −∞ where there is none.
         """
+        if self.integer_bound > -math.inf and np.any(self.shortfall > 0.0):
+            return math.inf
         return self.integer_bound - self.mask_objective
 
     @property
@@ -287,11 +289,17 @@ class Solution:
             relative = f" (relative {self.relative_gap:.1g})" if told else ""
             lines.append(
                 f"gap of the relaxation {self.gap:.2g}{relative}; "
-                f"the mask is within {max(self.integer_gap, 0.0):.3g} of the bound "
-                f"{_number(self.bound)}; fractional weights: {len(self.fractional.indices)}"
+                f"{self._distance()}; fractional weights: {len(self.fractional.indices)}"
             )
         lines.append(f"{self.method}, {_duration(self.seconds)}")
         return lines
+
+    def _distance(self) -> str:
+        """How far the mask is from the bound, in words."""
+        bound = _number(self.bound)
+        if np.any(self.shortfall > 0.0):
+            return f"the mask misses a floor, the bound is {bound}"
+        return f"the mask is within {max(self.integer_gap, 0.0):.3g} of the bound {bound}"
 
     def __str__(self) -> str:
         rows = self.rows()

@@ -21,6 +21,7 @@ from .integral import prove_mask
 from .problem import ARRAY_CHANGED, FLOOR_TOLERANCE, Controls, Keep, PerControl, Problem
 from .rounding import Rounded, assign_fractional, repair_by_swaps
 from .solution import Fractional, Solution, Status
+from .sparing import spare_ties
 
 __all__ = ["method_of", "seconds_of", "solve", "solve_problem"]
 
@@ -236,6 +237,10 @@ def _finish(
         after[by_index] = ordered
         rounded.turn(near[before != after], near_scores[:, before != after])
         totals = rounded.totals
+        if np.any(floors - totals[1:] > slack):
+            ties = found.candidates.gathered()
+            spare_ties(ties, found.multipliers, found.threshold, rounded, floors, slack)
+            totals = rounded.totals
     objective = float(held[0])
     bound = integer_bound = objective + found.gap
     if proof and len(floors):

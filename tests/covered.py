@@ -40,8 +40,7 @@ def main() -> int:
         settings = Path(folder) / "settings"
         settings.write_text(
             "[run]\nbranch = true\nsource = cops_lp\nparallel = true\npatch = subprocess\n"
-            f"data_file = {folder}/data\n"
-            + ("" if _TRITON else f"omit = {_FUSED}\n")
+            f"data_file = {folder}/data\n" + ("" if _TRITON else f"omit = {_FUSED}\n")
         )
         codes = [
             _run(settings, []),

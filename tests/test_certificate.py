@@ -197,6 +197,22 @@ def test_a_changed_balance(balance, name, change, check):
     assert check <= failed(replace(balance, **{name: getattr(balance, name) + change}))
 
 
+def test_a_balance_is_never_infeasible(balance):
+    """A certificate that some floors cannot be met proves nothing of shares."""
+    K = len(balance.multipliers)
+    forged = replace(
+        balance,
+        status=Status.INFEASIBLE,
+        mask=np.zeros_like(balance.mask),
+        floors=np.full(K, 1e9),
+        certificate=np.ones(K),
+        share=0.001,
+        share_bound=0.001,
+        changed=Fractional(np.empty(0, np.int64), np.empty(0)),
+    )
+    assert failed(forged) == {"well formed"}
+
+
 def test_a_balance_with_other_names(balance):
     assert failed(replace(balance, score_names=("a", "b", "c"))) == {"well formed"}
     assert failed(replace(balance, score_names=("snip", "grasp"))) == {"well formed"}

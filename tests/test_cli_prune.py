@@ -27,6 +27,7 @@ __all__ = ["folder"]
 NETWORKS = """
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 def small():
     return nn.Sequential(
@@ -60,6 +61,36 @@ def wide(width):
 
 def fewer():
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 5))
+
+def convolution():
+    return nn.Sequential(nn.Conv2d(1, 10, 8), nn.Flatten())
+
+def no_layer():
+    return nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64))
+
+def not_a_number():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    model[1].weight.data[0, 0] = float("nan")
+    return model
+
+def computed():
+    layer = nn.utils.parametrizations.weight_norm(nn.Linear(64, 10))
+    return nn.Sequential(nn.Flatten(), layer)
+
+class Unused(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.used, self.unused = nn.Linear(64, 10), nn.Linear(64, 10)
+
+    def forward(self, x):
+        return self.used(x.flatten(1))
+
+def unused():
+    return Unused()
+
+def masked():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    return prune.identity(model[1], "weight") and model
 
 word = "no function"
 """
@@ -233,6 +264,80 @@ def test_data_that_is_no_data() -> None:
         assert complaint in fail(2, *PRUNE[:3], "--data", path, *ONE)
 
 
+@pytest.mark.parametrize("change", [torch.nn.Parameter, lambda x: x.clone().requires_grad_()])
+def test_data_with_gradients(change) -> None:
+    arrays = save_flat("data.npz")
+    inputs = torch.from_numpy(arrays["inputs"]).float()
+    torch.save((change(inputs), torch.from_numpy(arrays["labels"])), "data.pt")
+    ((plain, _),), ((read, _),) = (
+        models.load_batches(name, samples=40, batch=40, seed=0) for name in ("data.npz", "data.pt")
+    )
+    assert torch.equal(read, plain)
+    assert not read.requires_grad
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch, when it makes them
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda x: x.to_sparse(), "inputs are no dense tensor with values (can't convert Sparse"),
+        (lambda x: x.to_sparse_csr(), "inputs are no dense tensor with values"),
+        (lambda x: x.to("meta"), "inputs are no dense tensor with values (can't convert meta"),
+        (
+            lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.qint8),
+            "inputs are no dense tensor with values",
+        ),
+        (lambda x: x.to(torch.complex64), "inputs are complex64; wanted real numbers"),
+    ],
+)
+def test_tensors_that_are_no_inputs(change, complaint: str) -> None:
+    torch.save((change(torch.ones(8, 5)), torch.arange(8)), "data.pt")
+    assert complaint in fail(2, *PRUNE[:3], "--data", "data.pt", *ONE)
+
+
+@pytest.mark.parametrize("text", ["hello", "x", "(", "}q", "0"])
+def test_text_that_is_called_a_torch_file(text: str) -> None:
+    Path("data.pt").write_text(text)
+    assert "not a torch file of tensors alone" in fail(2, *PRUNE[:3], "--data", "data.pt", *ONE)
+
+
+def test_numbers_beyond_64_bits() -> None:
+    seed = str(2**64)
+    assert f"--seed {seed}: wanted at most 2**64 - 1" in fail(2, *PRUNE, *ONE, "--seed", seed)
+    every = ("--batch", str(10**20), "--samples", str(10**20), "--seed", str(2**64 - 1))
+    assert "177 of 1,766 weights" in succeed(*PRUNE, *ONE, *every)
+
+
+@pytest.mark.parametrize(
+    ("model", "args", "complaint"),
+    [
+        ("convolution", ("--control", "wanda", "--retain", "0"), "no Linear layer that wanda can"),
+        ("computed", ("--control", "ria", "--retain", "0"), "no Linear layer that ria can score"),
+        ("no_layer", (), "--target 'snip': model has no weight to score (Linear, "),
+        ("computed", (), "'parametrizations.weight.original1'); remove that"),
+        ("not_a_number", (), "look for them in the parameters and the data"),
+        (
+            "unused",
+            ("--control", "wanda", "--retain", "0"),
+            "--control 'wanda': the layer of 'unused.weight' never ran",
+        ),
+    ],
+)
+def test_advice_names_no_argument_of_functions(
+    model: str, args: tuple[str, ...], complaint: str
+) -> None:
+    message = fail(2, "prune", "--model", f"networks_of_a_user:{model}", *PRUNE[3:], *ONE, *args)
+    assert complaint in message
+    assert not {"where", "where=", "dtype=torch.float64"} & set(message.split())
+
+
+def test_linear_layers_that_are_masked_are_linear_layers() -> None:
+    args = ("--target", "wanda", "--keep", "0.2")
+    assert "128 of 640" in succeed(
+        "prune", "--model", "networks_of_a_user:masked", *PRUNE[3:], *args
+    )
+
+
 @pytest.mark.parametrize(
     ("model", "complaint"),
     [
@@ -286,7 +391,8 @@ def test_amounts_are_checked_before_the_model_is_made(
 
 
 def test_a_device_that_is_not_there() -> None:
-    assert "--device 'abacus'" in fail(2, *PRUNE, *ONE, "--device", "abacus")
+    for device in ("abacus", "privateuseone"):
+        assert f"--device {device!r}" in fail(2, *PRUNE, *ONE, "--device", device)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from cops_lp.engine.region import Ellipsoid
 from cops_lp.engine.stores import ArrayStore
 
 from .checks import assert_certified, target_scale
+from .guessing import guess_early
 
 
 def relaxed(vertex):
@@ -149,3 +150,93 @@ def test_swaps_that_need_the_copies_of_a_mass():
         assert_certified(solution)
         assert solution.mask.sum() == k
         assert not solution.shortfall.any()
+
+
+@pytest.mark.parametrize("more", [1.001, 1.1])
+@pytest.mark.parametrize("keep", [0.95, 599_500])
+@pytest.mark.parametrize("K", [1, 2])
+def test_floors_that_cannot_be_met_among_masses(K, keep, more):
+    """Windows once moved by a mask that an infeasible problem had not written."""
+    rng = np.random.default_rng(0)
+    d = 600_000
+    target = np.where(rng.random(d) < 0.7, 0.0, rng.random(d))
+    control = np.where(rng.random(d) < 0.3, rng.random(d), 0.0)
+    controls = [control, target][:K]
+    how = {"keep": keep, "floors": [more * control.sum(), 0.0][:K]}
+    solution = cops_lp.solve(target, controls, **how, raise_on_infeasible=False)
+    assert solution.status is Status.INFEASIBLE
+    assert_certified(solution)
+
+
+@pytest.mark.parametrize("seed", [18, 33, 45])
+def test_balances_among_masses(seed):
+    rng = np.random.default_rng(seed)
+    d = 262_145
+    scores = [
+        np.where(rng.random(d) < 0.3, rng.integers(1, 20, d), 0).astype(np.float32),
+        np.where(rng.random(d) < 1e-4, rng.random(d) - 0.5, 0).astype(np.float32),
+        np.where(rng.random(d) < 0.3, rng.random(d), 0).astype(np.float32),
+    ]
+    found = cops_lp.balance(scores, keep=float(rng.choice([0.5, 0.8])))
+    assert found.share > 0.99
+    assert_certified(found)
+
+
+@pytest.mark.parametrize("way", ["sample", "whole"])
+@pytest.mark.parametrize("K", [1, 2, 3])
+def test_sparse_scores_and_floors_around_what_is_attainable(K, way, monkeypatch):
+    guess_early(monkeypatch, way)
+    monkeypatch.setattr(driver, "_CROWDED", 1_000_000)  # masses are looked for at any rate
+    monkeypatch.setattr(masses, "_COPIES", 8)
+    outcomes = dict.fromkeys((Status.OPTIMAL, Status.INFEASIBLE), 0)
+    for seed in range(60):
+        rng = np.random.default_rng([seed, K])
+        d = int(rng.integers(1_000, 4_000))
+        dense = rng.uniform(0.01, 0.5, (1 + K, 1))
+        scores = rng.random((1 + K, d)) * (rng.random((1 + K, d)) < dense)
+        k = int(d * rng.choice([0.05, 0.5, 0.95]))
+        best = -np.sort(-scores[1:], axis=1)[:, :k].sum(axis=1)
+        floors = best * rng.choice([0.2, 0.5, 0.9, 1.0, 1.0 + 1e-9, 1.1], K)
+        try:
+            solution = cops_lp.solve(
+                scores[0], list(scores[1:]), keep=k, floors=floors, raise_on_infeasible=False
+            )
+        except cops_lp.SolverError:
+            continue  # floors that only together exceed what is attainable, by rounding
+        outcomes[solution.status] += 1
+        assert_certified(solution)
+    assert min(outcomes.values()) > 5
+    assert sum(outcomes.values()) > 55
+
+
+def test_windows_are_found_by_coarse_problems(monkeypatch):
+    """Of millions of equal weights no exact solver sees more than some thousands of copies."""
+    d = 2_000_000
+    rng = np.random.default_rng(0)
+    scores = rng.integers(0, 2, (3, d)).astype(np.float32)
+    seen = []
+    real = exact._solve_each
+
+    def watched(own, *how):
+        seen.append(own.shape[1])
+        return real(own, *how)
+
+    monkeypatch.setattr(exact, "_solve_each", watched)
+    solution = cops_lp.solve(scores[0], list(scores[1:]), keep=0.5, retain=0.7)
+    assert_certified(solution)
+    assert 0 < max(seen) < 8 * 512
+
+
+def test_more_weights_than_there_are_never_reach_compiled_code():
+    with pytest.raises(AssertionError, match="6 of 5 weights"):
+        exact.solve_exact(np.ones((2, 5)), 6, np.zeros((1, 2)))
+    with pytest.raises(AssertionError, match="windows that leave"):
+        masses.solve_by_windows(
+            np.zeros(1, np.int64),
+            masses.Masses(np.ones((1, 1)), np.array([4])),
+            3,
+            9,
+            np.ones(1),
+            None,
+            None,
+        )

@@ -67,6 +67,8 @@ def test_every_public_name_has_a_docstring_with_its_errors():
 
 @pytest.mark.parametrize("name", MODULES)
 def test_docstring_examples(name):
+    if name == "cops_lp.torch.fused":
+        pytest.importorskip("triton")
     result = doctest.testmod(importlib.import_module(name), raise_on_error=False)
     assert result.failed == 0
 

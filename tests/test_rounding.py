@@ -7,11 +7,14 @@ from itertools import combinations
 import numpy as np
 import pytest
 
+import cops_lp
 from cops_lp.engine import nearest
 from cops_lp.engine.candidates import CandidateArrays
 from cops_lp.engine.nearest import nearest_weights
 from cops_lp.engine.stores import ArrayStore
 from cops_lp.rounding import assign_fractional, repair_by_swaps
+
+from .checks import assert_certified
 
 NOTHING = np.zeros(1)
 
@@ -131,3 +134,41 @@ def test_candidates_are_the_same_whether_all_are_looked_at(levels, k, monkeypatc
         assert np.array_equal(values, scores[:, index])
         assert passes == 0
     assert mask[found[0][0]].sum() == min(64, k - 2)
+
+
+@pytest.mark.parametrize("kind", ["constant", "few", "sparse"])
+@pytest.mark.parametrize("K", [2, 3])
+def test_floors_with_room_are_met_whatever_ties(K, kind):
+    """A target that is equal nearly everywhere: a vertex meets floors exactly, others with ease."""
+    for seed in range(12):
+        rng = np.random.default_rng([seed, K])
+        d = int(rng.choice([1_500, 3_000, 20_000]))
+        controls = np.exp(rng.normal(size=(K, d)))
+        target = {
+            "constant": np.ones(d),
+            "few": (np.arange(d) < 40).astype(float),
+            "sparse": np.where(rng.random(d) < 0.05, rng.random(d), 0.0),
+        }[kind]
+        solution = cops_lp.solve(target, list(controls), keep=0.2, retain=0.5)
+        assert not solution.shortfall.any()
+        assert solution.mask.sum() == solution.keep
+        assert (
+            solution.mask_objective >= solution.bound - 1e-9 * abs(solution.bound)
+            or (solution.multipliers > 0).any()
+        )
+        assert_certified(solution)
+        best = cops_lp.solve(
+            target, list(controls), keep=0.2, retain=0.5, integral=True, time_limit=20.0
+        )
+        assert not best.shortfall.any()
+        assert_certified(best)
+
+
+def test_a_mask_that_misses_a_floor_is_no_best_one():
+    """Of whole weights none meets both floors, and nothing says so without a search."""
+    controls = [[1.0, 0.0, 1.0, 0.0], [0.0, 1.0, 0.0, 1.0]]
+    solution = cops_lp.solve([1.0, 1.0, 0.5, 0.5], controls, keep=1, floors=[0.5, 0.5])
+    assert solution.shortfall.any()
+    assert solution.integer_gap == np.inf
+    assert "the mask misses a floor" in str(solution)
+    assert "within" not in str(solution)

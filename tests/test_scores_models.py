@@ -205,3 +205,16 @@ def test_the_magnitude_of_8_bits_is_float32():
     found = scores.magnitude(model)["weight"]
     assert found.dtype == torch.float32
     assert torch.equal(found, model.weight.detach().float().abs())
+
+
+def test_a_parameter_that_is_called_as_if_it_were_pruned():
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight_orig = nn.Parameter(torch.rand(3, 4))
+            self.register_buffer("weight_mask", torch.ones(3, 4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x @ self.weight_orig.T
+
+    assert set(scores.magnitude(Own(), where=lambda *_: True)) == {"weight_orig"}

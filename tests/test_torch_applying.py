@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import io
+import pickle
 import weakref
 
 import pytest
@@ -16,7 +17,8 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 from torch.nn.utils import prune  # noqa: E402
 
-from cops_lp.torch import apply_masks, masks, remove_masks  # noqa: E402
+from cops_lp.torch import apply_masks, load_masks, masks, remove_masks, save_masks  # noqa: E402
+from cops_lp.torch.pruned import bare_name  # noqa: E402
 from cops_lp.torch.scores import gss  # noqa: E402
 
 
@@ -332,7 +334,7 @@ def test_faults_are_named_and_change_nothing():
     faults = {
         "'conv.other' is no parameter of Net": {"conv.other": found["conv.weight"]},
         "'conv.weight' has shape": {"conv.weight": torch.ones(3, dtype=torch.bool)},
-        "'conv.weight' is of torch.float32; wanted a tensor of bool": {
+        "'conv.weight' is torch.float32; wanted a tensor of bool": {
             "conv.weight": found["conv.weight"].float()
         },
         "'conv.weight' is list": {"conv.weight": [True]},
@@ -348,3 +350,185 @@ def test_faults_are_named_and_change_nothing():
         with pytest.raises(ProblemError, match=f"'{name}' is no pruned parameter of Net"):
             remove_masks(model, ["conv.weight", name])
     assert len(prune_names(model)) == len(found)
+
+
+EYE = torch.eye(3) > 0
+
+
+def two_layers():
+    torch.manual_seed(2)
+    return nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+
+
+def compiled(how):
+    def compile_last(model):
+        layer, x = nn.Linear(3, 3), torch.ones(1, 3)
+        model[1] = torch.jit.script(layer) if how == "script" else torch.jit.trace(layer, x)
+
+    return pytest.param(
+        compile_last,
+        EYE,
+        "wanted a module that is not compiled",
+        id=how,
+        marks=pytest.mark.filterwarnings("ignore:.*torch.jit"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "mask", "complaint"),
+    [
+        (lambda m: setattr(m[1], "weight_mask", torch.ones(3, 3)), EYE, "its own 'weight_mask'"),
+        (lambda m: setattr(m[1], "weight_orig", None), EYE, "its own 'weight_orig'"),
+        (lambda m: m[1].register_buffer("weight_mask", EYE), EYE, "its own 'weight_mask'"),
+        compiled("script"),
+        compiled("trace"),
+        (lambda m: m.__setitem__(1, nn.LazyLinear(3)), EYE, "has no shape yet"),
+        (lambda m: None, EYE.to("meta"), "is on device meta; wanted a dense tensor with values"),
+        (lambda m: None, EYE.to_sparse(), "is of layout torch.sparse_coo; wanted a dense tensor"),
+        (
+            lambda m: setattr(m[1].weight, "device_mesh", None),  # as a DTensor has
+            EYE,
+            "is no DTensor; wanted one like its parameter, which is a DTensor",
+        ),
+    ],
+)
+def test_what_cannot_be_masked_changes_nothing(change, mask, complaint):
+    model = two_layers()
+    change(model)
+    state, names = dict(model[0].state_dict()), [name for name, _ in model.named_parameters()]
+    with pytest.raises(ProblemError, match=f"'1.weight' .*{complaint}"):
+        apply_masks(model, {"0.weight": EYE, "1.weight": mask})
+    assert [name for name, _ in model.named_parameters()] == names
+    assert model[0].state_dict().keys() == state.keys()
+    assert not prune.is_pruned(model)
+
+
+@pytest.mark.parametrize("of_other_name", [False, True])
+def test_a_tied_parameter_that_cannot_be_masked_everywhere_is_masked_nowhere(of_other_name):
+    model = two_layers()
+    model[1].weight = model[0].weight
+    model[int(not of_other_name)].weight_mask = None
+    with pytest.raises(ProblemError, match="has its own 'weight_mask'"):
+        apply_masks(model, {"1.weight": EYE})
+    assert not prune.is_pruned(model)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_compiled_modules_beside_the_masked_are_left_alone():
+    model = two_layers()
+    model[1] = torch.jit.trace(model[1], torch.ones(1, 3))
+    apply_masks(model, {"0.weight": EYE})
+    zeros(model, {"0.weight": EYE})
+    remove_masks(model)
+    assert not prune.is_pruned(model)
+
+
+@pytest.mark.parametrize("dead", [False, True])
+def test_copies_after_a_shallow_copy_has_run(dead):
+    """As nn.DataParallel makes them; it shares the module's hooks."""
+    model = two_layers()
+    apply_masks(model, {"0.weight": EYE})
+    shallow = copy.copy(model[0])
+    shallow(torch.ones(2, 3))
+    if dead:
+        del shallow
+        gc.collect()
+    else:
+        zeros(nn.Sequential(copy.deepcopy(shallow)), {"0.weight": EYE})
+    zeros(copy.deepcopy(model), {"0.weight": EYE})
+
+
+def test_each_layer_keeps_its_own_mask_alone():
+    model = nn.Sequential(*[nn.Linear(30, 30) for _ in range(40)])
+    scores = {name: p.detach().abs() for name, p in model.named_parameters() if p.ndim > 1}
+    apply_masks(model, masks(scores, keep=0.4).masks)
+    count = sum(mask.numel() for mask in scores.values())
+    assert len(pickle.dumps(model)) < 20 * count  # 13 bytes a weight
+    for layer in model:
+        (hook,) = layer._forward_pre_hooks.values()
+        assert hook.mask.untyped_storage().nbytes() == 900
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning", "ignore:.*spectral_norm")
+@pytest.mark.parametrize(
+    ("norm", "name"),
+    [
+        (nn.utils.weight_norm, "0.weight_v"),
+        (nn.utils.spectral_norm, "0.weight_orig"),
+        (nn.utils.parametrizations.weight_norm, "0.parametrizations.weight.original1"),
+        (nn.utils.parametrizations.spectral_norm, "0.parametrizations.weight.original"),
+    ],
+)
+def test_masks_on_what_a_norm_computes_with(norm, name):
+    torch.manual_seed(4)
+    model, x = nn.Sequential(norm(nn.Linear(3, 3))), torch.randn(5, 3)
+    apply_masks(model, {name: ~EYE})
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    model(x).square().sum().backward()
+    optimizer.step()
+    model.eval()
+    got = model(x)
+    assert torch.equal(got, model(x))
+    assert torch.equal(model[0].weight != 0.0, ~EYE)
+    remove_masks(model)
+    assert torch.equal(got, model(x))
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_masks_of_inference_mode_leave_a_model_that_trains(grad):
+    model, found = made()
+    with torch.inference_mode():
+        apply_masks(model, {name: mask.clone() for name, mask in found.items()})
+    step(model, sgd(model.parameters()))
+    zeros(copy.deepcopy(model), found)
+    with torch.inference_mode(), torch.set_grad_enabled(grad):
+        remove_masks(model)
+    step(model, sgd(model.parameters()))
+
+
+def test_a_model_made_in_inference_mode_can_be_masked():
+    with torch.inference_mode():
+        model = two_layers()
+    apply_masks(model, {"0.weight": EYE})
+    with torch.inference_mode():
+        model(torch.ones(2, 3))
+    zeros(copy.deepcopy(model), {"0.weight": EYE})
+    remove_masks(model)
+    zeros(model, {"0.weight": EYE})
+
+
+def test_masking_keeps_the_mode_of_gradients():
+    model = two_layers()
+    with torch.no_grad():
+        apply_masks(model, {"0.weight": EYE})
+        assert not model[0].weight.requires_grad
+    apply_masks(model, {"0.weight": ~EYE})
+    assert model[0].weight.requires_grad
+
+
+def test_parameters_called_like_pruned_ones_keep_their_names():
+    model = nn.Module()
+    model.weight_orig = nn.Parameter(torch.ones(3, 3))
+    model.register_buffer("weight_mask", EYE)
+    assert bare_name(model, "weight_orig") == "weight_orig"
+    with pytest.raises(ProblemError, match="'weight' is no parameter"):
+        apply_masks(model, {"weight": EYE})
+    apply_masks(model, {"weight_orig": EYE})
+    assert bare_name(model, "weight_orig_orig") == "weight_orig"
+    assert torch.equal(model.weight_orig != 0.0, EYE)
+    assert bare_name(model, "other") == "other"
+
+
+def test_a_name_that_no_file_can_hold(tmp_path):
+    pytest.importorskip("safetensors")
+    with pytest.raises(ProblemError, match=r"masks: a name is '.*ud800'; wanted another str"):
+        save_masks(tmp_path / "m.safetensors", {"\ud800": EYE})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "mps:99", "xla", "privateuseone"])
+def test_masks_wanted_on_a_device_that_is_not_there(tmp_path, device):
+    pytest.importorskip("safetensors")
+    save_masks(tmp_path / "m.safetensors", {"weight": EYE})
+    with pytest.raises(ProblemError, match=f"device is '{device}'; wanted one that torch knows"):
+        load_masks(tmp_path / "m.safetensors", device=device)

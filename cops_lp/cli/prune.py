@@ -77,6 +77,8 @@ def run_prune(
     """
     _check_files(output, report, plot, force)
     keep = parse_keep(request.keep)
+    if request.seed >= 2**64:
+        raise ProblemError(f"--seed {request.seed}: wanted at most 2**64 - 1")
     retain = parse_per_control("retain", list(request.retain))
     _check_scores(request, retain)
     _check_installed(output, plot)
@@ -90,7 +92,7 @@ def run_prune(
         request.data, samples=request.samples, batch=request.batch, seed=request.seed
     )
     model = build_model(request.model, request.seed, request.device)
-    scorers = _scorers(request, batches)
+    scorers = _scorers(request, model, batches)
     found: dict[str, IteratedPruning] = {}
     for name in scorers:
         found[name] = _pruned(request, model, {name: scorers[name]}, keep, None, f"{name} alone")
@@ -160,9 +162,11 @@ def _check_installed(output: Path | None, plot: Path | None) -> None:
             raise MissingDependencyError(package, extra, purpose)
 
 
-def _scorers(request: Request, batches: Any) -> dict[str, Scorer]:
+def _scorers(request: Request, model: nn.Module, batches: Any) -> dict[str, Scorer]:
     from torch import nn
     from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
+
+    from cops_lp.torch.pruned import bare_name
 
     from .scoring import LINEAR_ONLY, scorer_of
 
@@ -175,7 +179,16 @@ def _scorers(request: Request, batches: Any) -> dict[str, Scorer]:
         )
         return seen and name.rpartition(".")[2] == "weight"
 
-    where = of_linear if LINEAR_ONLY & set(names) else None
+    linear = [name for name in names if name in LINEAR_ONLY]
+    where = of_linear if linear else None
+    if linear and not any(
+        of_linear(bare_name(module, local), parameter, module)
+        for module in model.modules()
+        for local, parameter in module.named_parameters(recurse=False)
+    ):
+        raise ProblemError(
+            f"--model {request.model!r}: it has no Linear layer that {linear[0]} can score"
+        )
     return {
         name: scorer_of("control" if number else "target", name, batches, request.seed, where)
         for number, name in enumerate(names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -26,6 +27,9 @@ SCORES = ("magnitude", "random", *_OF_LOSS, *_OF_SHAPE, "ntk_sap", *_OF_INPUTS)
 """All that can be asked for, by the names of :mod:`cops_lp.torch.scores`."""
 
 LINEAR_ONLY = frozenset(_OF_INPUTS)
+
+_ADVICE = re.compile(r"(?:;|, or) [^;,]*\b(?:where|dtype)=.*", re.DOTALL)
+"""What messages end in where an argument in Python helps, for which there is no option."""
 
 
 def scorer_of(option: str, name: str, batches: Batches, seed: int, where: Any) -> Scorer:
@@ -62,6 +66,8 @@ def scorer_of(option: str, name: str, batches: Batches, seed: int, where: Any) -
             return dense[0]
         try:
             found = _compute(name, model, batches, seed, where, masks or None)
+        except ProblemError as error:
+            raise ProblemError(f"--{option} {name!r}: {_ADVICE.sub('', str(error))}") from None
         except CopsError:
             raise
         except Exception as error:  # the model's own, whose traceback should tell what it was fed

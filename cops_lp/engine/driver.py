@@ -19,7 +19,7 @@ from ..kernels.two_score import sum_dd
 from ..problem import FLOOR_TOLERANCE, JOINT_TOLERANCE
 from . import doubles
 from .candidates import AllWeights, Candidates
-from .exact import solve_exact
+from .exact import kept_copies, solve_exact
 from .failures import NotFiniteError, OutOfTimeError
 from .guess import guess_region
 from .masses import Windows, find_masses, solve_by_windows
@@ -113,10 +113,10 @@ def solve_relaxation(
     floors : ndarray of float64, shape (K, 2)
         Double-doubles.
     mask : ndarray of bool, shape (d,), or None
-        Filled with x = 1 where given.
+        Filled with x = 1 where given; not where a whole problem turns out to be infeasible.
     magnitudes : ndarray of float64, shape (K,), optional
-        Summed absolute controls of weights kept outside the store, for the tolerance of a
-        floor just above the attainable best.
+        Of a part of a larger problem: summed absolute controls of weights kept outside the store,
+        for the tolerance of a floor just above the attainable best.
     start : ndarray of float64, shape (K + 2,), optional
         Ray of a dual point near the optimum. It saves time only.
     late : bool
@@ -140,6 +140,7 @@ def solve_relaxation(
     are solved in the same way while they are many.
     """
     d, K = store.size, store.controls
+    part = magnitudes is not None
     if magnitudes is None:
         magnitudes = np.zeros(K)
     if d <= _DIRECT[min(K, 2)]:
@@ -199,7 +200,7 @@ def solve_relaxation(
         if not found.feasible:
             sizes = magnitudes + screened.magnitudes[1:] + found.magnitudes[1:]
             if _proves_infeasible(store, k, floors, sizes, found.certificate, deadline):
-                return _joined(store, screened, inner, 0.0, None, passes + 1)
+                return _joined(store, screened, inner, 0.0, mask if part else None, passes + 1)
         elif any(region.contains(ray) for ray in _optimal_rays(screened, inner, region, scaling)):
             return _joined(store, screened, inner, raw.width(), mask, passes)
     _check_time(deadline)
@@ -364,10 +365,21 @@ def _solve_open(
         inner = _Inner(found, kept, windows, masses.counts, copies, copies_kept)
         return inner, copies_kept, inside
 
+    others = store.open_store(screened) if screened.count else None
+
+    def coarse(windows: Windows, copies: np.ndarray, step: int, left: int) -> np.ndarray:
+        rest = masses.scores[:, :0]
+        if others is not None:
+            rest = others.gather(np.arange(step // 2, others.size, step))
+        beyond = doubles.subtract(floors, windows.sums(masses.scores[1:]))
+        return kept_copies(rest, masses.scores, copies, step, left, beyond)
+
     rays = region.rays if isinstance(region, Cone) else region.center[None, :]
     guess = rays[:, :-1].mean(axis=0)
     above = screened.at_least(guess, masses.scores)
-    inner, windows, amounts = solve_by_windows(above, masses, k, guess, solve_windows)
+    inner, windows, amounts = solve_by_windows(
+        above, masses, screened.count, k, guess, solve_windows, coarse
+    )
     found = inner.found
     if found.feasible:
         combined = np.append(1.0, found.multipliers + found.multipliers_rest)

@@ -15,11 +15,12 @@ from ..kernels import two_score as kernel
 from ..problem import FLOOR_TOLERANCE
 from . import doubles
 from .masses import Masses, Windows, count_at_least, find_masses, solve_by_windows
+from .screened import largest_sizes
 from .several import solve_several
 from .ties import lowest_first
 from .vertex import Vertex
 
-__all__ = ["Vertex", "solve_exact"]
+__all__ = ["Vertex", "kept_copies", "solve_exact"]
 
 _MANY = 1 << 14  # weights from which masses are looked for
 _NO_INDEX = np.empty(0, np.int64)
@@ -61,6 +62,8 @@ def solve_exact(
     dual simplex with a few dozen for K ≥ 2.
     """
     n = scores.shape[1]
+    if not 0 <= k <= n:  # compiled code would not look
+        raise AssertionError(f"{k} of {n} weights are to be kept")
     if k == 0 or k == n:
         return _forced(scores, k, floors, magnitudes)
     if n >= _MANY:
@@ -168,10 +171,14 @@ def _solve_with_masses(
         inside[vertex.fractional] = True
         return vertex, vertex.kept[n:], inside[n:]
 
+    def coarse(windows: Windows, copies: np.ndarray, step: int, left: int) -> np.ndarray:
+        beyond = doubles.subtract(floors, windows.sums(equal[1:]))
+        return kept_copies(rest[:, step // 2 :: step], equal, copies, step, left, beyond)
+
     guess = np.zeros(len(scores))
     guess[0] = 1.0
     above = count_at_least(rest, guess, equal)
-    vertex, windows, amounts = solve_by_windows(above, masses, k, guess, solve)
+    vertex, windows, amounts = solve_by_windows(above, masses, n, k, guess, solve, coarse)
     kept = np.zeros(scores.shape[1], dtype=bool)
     kept[rest_index] = vertex.kept[:n]
     for member, amount in zip(members, amounts, strict=True):
@@ -191,6 +198,40 @@ def _solve_with_masses(
         values=vertex.values[order],
         complementarity=gap,
     )
+
+
+def kept_copies(
+    rest: np.ndarray,
+    equal: np.ndarray,
+    copies: np.ndarray,
+    step: int,
+    k: int,
+    floors: np.ndarray,
+) -> np.ndarray:
+    """Sum of x over some copies of each mass, where a weight stands for `step` of them; shape (m,).
+
+    Parameters
+    ----------
+    rest : ndarray, shape (1 + K, n)
+        Other weights, one in so many.
+    equal : ndarray of float64, shape (1 + K, m)
+        The masses' scores.
+    copies : ndarray of int64, shape (m,)
+    step, k : int
+    floors : ndarray of float64, shape (K, 2)
+        Of the problem that is `step` times as large.
+    """
+    scores = np.hstack((rest.astype(np.float64), np.repeat(equal, copies, axis=1)))
+    exponents = np.frexp(largest_sizes(scores))[1][:, None]
+    np.ldexp(scores, -exponents, out=scores)
+    wanted = np.ldexp(floors / step, -exponents[1:])
+    n = scores.shape[1]
+    vertex = _solve_each(scores, min(max(round(k / step), 0), n), wanted, None, False)
+    x = vertex.kept.astype(np.float64)
+    x[vertex.fractional] = vertex.values
+    ends = np.concatenate(([0.0], np.cumsum(x[rest.shape[1] :])))
+    stops = np.cumsum(copies)
+    return np.asarray(ends[stops] - ends[stops - copies])
 
 
 def _reduced(scores: np.ndarray, vertex: Vertex) -> np.ndarray:

@@ -5,7 +5,8 @@ many is one number. So they are counted, not gathered, and a window of a few cop
 them: so many are taken to be kept, so many dropped, the copies between are left to the solver.
 The optimum of that is one of the whole when no window ends up all kept with copies dropped
 beyond it, nor all dropped with copies kept: then each mass's reduced cost has the sign that what
-was taken for it needs. Otherwise the window moves, eight times wider.
+was taken for it needs. Otherwise a coarse problem, in which a copy stands for many, says where
+about the windows belong; where that was wrong too, they move, eight times wider.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ _LOOK = 512  # weights looked at first
 _OFTEN = 16  # of which so many must be equal to look further
 _MOST = 8
 _COPIES = 256  # in a window at first
+_AROUND = 16  # copies of a coarse problem around which the next finer one's windows lie
 _GROWTH = 8
 
 Found = TypeVar("Found")
@@ -138,9 +140,11 @@ def count_at_least(rest: np.ndarray, weights: np.ndarray, scores: np.ndarray) ->
 def solve_by_windows(
     above: np.ndarray,
     masses: Masses,
+    others: int,
     k: int,
     guess: np.ndarray,
     solve: Callable[[Windows, int], tuple[Found, np.ndarray, np.ndarray]],
+    coarse: Callable[[Windows, np.ndarray, int, int], np.ndarray],
 ) -> tuple[Found, Windows, np.ndarray]:
     """Solve a problem with masses.
 
@@ -149,12 +153,18 @@ def solve_by_windows(
     above : ndarray of int64, shape (m,)
         What :func:`count_at_least` says of the n other weights by `guess`.
     masses : Masses
+    others : int
+        n.
     k : int, 0 ≤ k ≤ n + Σ counts
     guess : ndarray of float64, shape (1 + K,)
         Multipliers of all scores to guess by. They save time only.
     solve : callable
         (windows, how many of the other weights and the copies to keep) to what it found, and of
         the copies where x = 1 and where 0 < x < 1, both of shape (Σ width,).
+    coarse : callable
+        (windows, copies that stand for each of them, how many weights such a copy, or one of the
+        other weights, stands for, how many of all to keep) to the sums of the copies' x, shape
+        (m,). What it says saves time only.
 
     Returns
     -------
@@ -168,19 +178,55 @@ def solve_by_windows(
     width = np.minimum(counts, _COPIES)
     amount = _amounts(above, combined(guess, masses.scores), counts, k)
     first = np.clip(amount - width // 2, 0, counts - width)
+    looked = False
     while True:
         windows = Windows(first, width)
-        found, kept, inside = solve(windows, k - int(first.sum()))
+        left = k - int(first.sum())
+        if not 0 <= left <= others + int(width.sum()):  # compiled code would not look
+            raise AssertionError(f"windows that leave {left} of {others} weights and copies")
+        found, kept, inside = solve(windows, left)
         whole, some = windows.counts(kept), windows.counts(kept | inside)
         high = (whole == width) & (first + width < counts)
         low = (some == 0) & (first > 0)
         if not (high.any() or low.any()):
             return found, windows, first + whole
+        if not looked:
+            looked = True
+            nearer = _narrowed(counts, others, k, coarse)
+            if nearer is not None:
+                first, width = nearer.first, nearer.width
+                continue
         # The new windows hold the point just found, and go on where it stopped.
         wider = np.where(high | low, np.minimum(_GROWTH * width, counts), width)
         first = np.where(high, first + width // 2, first)
         first = np.where(low, first + (width + 1) // 2 - wider, first)
         width, first = wider, np.clip(first, 0, counts - wider)
+
+
+def _narrowed(
+    counts: np.ndarray,
+    others: int,
+    k: int,
+    coarse: Callable[[Windows, np.ndarray, int, int], np.ndarray],
+) -> Windows | None:
+    """Windows by coarse problems that become finer; None where these contradict each other.
+
+    Parameters as of :func:`solve_by_windows`.
+    """
+    windows = Windows(np.zeros_like(counts), counts)
+    while (widest := int(windows.width.max())) > _COPIES:
+        step = -(-widest // _COPIES)
+        copies = np.maximum(windows.width // step, 1)
+        kept = coarse(windows, copies, step, k - int(windows.first.sum()))
+        amount = windows.first + np.rint(kept * (windows.width / copies)).astype(np.int64)
+        width = np.minimum(counts, max(_AROUND * step, _COPIES))
+        first = np.clip(amount - width // 2, 0, counts - width)
+        if not 0 <= k - int(first.sum()) <= others + int(width.sum()):
+            return None
+        if not width.max() < widest:
+            break
+        windows = Windows(first, width)
+    return windows
 
 
 def combined(weights: np.ndarray, scores: np.ndarray) -> np.ndarray:

@@ -234,6 +234,8 @@ def _check_consistent(path: Path, found: dict[str, Any]) -> None:
         refuse(
             "status", f"is {short(found['status'])}; wanted one of {', '.join(Status.__members__)}"
         )
+    if found["status"] == "INFEASIBLE" and "share" in found:
+        refuse("status", "is INFEASIBLE, which no balance is")
     if (found["status"] == "INFEASIBLE") != ("certificate" in found):
         refuse("certificate", "is there exactly for a status of INFEASIBLE")
     names = found["names"]

@@ -8,7 +8,7 @@ import numpy as np
 
 from cops_lp.balanced import Balance
 from cops_lp.problem import FLOOR_TOLERANCE
-from cops_lp.solution import Solution
+from cops_lp.solution import Solution, Status
 
 from .arithmetic import BEYOND, ldexp
 from .optimal import Sums
@@ -21,6 +21,8 @@ __all__ = ["balance_fault", "check_balance"]
 
 def balance_fault(solution: Balance) -> str:
     """Say what about a Balance's own parts cannot be judged; empty when all is well."""
+    if solution.status is Status.INFEASIBLE:
+        return "a balance is never infeasible"
     count = len(solution.multipliers) + 1
     if len(solution.score_names) != count:
         return f"score_names are not {count}"

@@ -5,17 +5,19 @@ from __future__ import annotations
 import copy
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torch.nn.utils import prune
 
 from cops_lp.errors import ProblemError
 
-from .pruned import pruning_hooks, recompute
+from .pruned import bare_name, pruning_hook, pruning_hooks, recompute
 
-__all__ = ["apply_masks", "remove_masks"]
+__all__ = ["apply_masks", "check_mask", "remove_masks"]
 
 Place = tuple[nn.Module, str]
 
@@ -27,19 +29,24 @@ class _FromMask(prune.CustomFromMask):
     tensors. Here the copy gets a detached one, until its next forward pass computes its own.
     """
 
-    _module: weakref.ref[nn.Module] | None = None  # weak: the module holds this hook
+    _modules: weakref.WeakSet[nn.Module] | None = None
+    """Those it has run on: shallow copies of a module share its hooks, which it holds."""
 
     def apply_mask(self, module: nn.Module) -> torch.Tensor:
-        self._module = weakref.ref(module)
+        if self._modules is None:
+            self._modules = weakref.WeakSet()
+        self._modules.add(module)
         pruned: torch.Tensor = super().apply_mask(module)  # type: ignore[no-untyped-call]
         return pruned
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _FromMask:
         # A module's hooks are copied before the pruned weight, which is set on it later.
-        module = self._module and self._module()
-        pruned = vars(module).get(self._tensor_name) if module is not None else None
-        if isinstance(pruned, torch.Tensor):
-            memo[id(pruned)] = pruned.detach().clone()
+        for module in list(self._modules or ()):
+            pruned = vars(module).get(self._tensor_name)
+            if isinstance(pruned, torch.Tensor):
+                memo[id(pruned)] = pruned.detach().clone()
+                # The memo's way to keep an object, and so its id, until all is copied.
+                memo.setdefault(id(memo), []).append(pruned)
         found = type(self).__new__(type(self))
         memo[id(self)] = found
         for name, value in self.__getstate__().items():
@@ -47,7 +54,7 @@ class _FromMask(prune.CustomFromMask):
         return found
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_module"}
+        return {name: value for name, value in vars(self).items() if name != "_modules"}
 
 
 def apply_masks(model: nn.Module, masks: Mapping[str, torch.Tensor]) -> None:
@@ -74,13 +81,16 @@ def apply_masks(model: nn.Module, masks: Mapping[str, torch.Tensor]) -> None:
     Raises
     ------
     ProblemError
-        A name is no parameter of the model, a mask is not bool or not in the parameter's shape,
-        or two names of one parameter have different masks. Nothing is changed then.
+        A name is no parameter of the model, a mask is no dense bool tensor with values or not in
+        the parameter's shape, two names of one parameter have different masks, or a parameter
+        has no shape yet, is compiled by :mod:`torch.jit`, is a DTensor where its mask is none, or
+        lies in a module that has an attribute ``name_orig`` or ``name_mask`` of its own. Nothing
+        is changed then.
 
     Notes
     -----
-    One more copy of each masked parameter (the product) and one of its mask, in the parameter's
-    dtype. Each forward pass computes the product once, twice below a module other than
+    One more copy of each masked parameter (the product) and two of its mask, in the parameter's
+    dtype and in bool. Each forward pass computes the product once, twice below a module other than
     `Sequential`. No random state is used.
 
     Examples
@@ -101,17 +111,23 @@ def apply_masks(model: nn.Module, masks: Mapping[str, torch.Tensor]) -> None:
                 f"masks: {name!r} is no parameter of {type(model).__name__}; wanted one of "
                 "named_parameters() before any pruning"
             )
-        _check_mask(name, mask, _parameter(places[name]))
         parameter = _parameter(places[name])
+        check_mask(name, mask)
+        _check_shape(name, mask, parameter)
         other = chosen.setdefault(id(parameter), mask)
         if other is not mask and not torch.equal(other.cpu(), mask.cpu()):
             raise ProblemError(
                 f"masks: {name!r} is the same parameter as another one with another mask"
             )
-    for place in dict.fromkeys(places.values()):
-        own = chosen.get(id(_parameter(place)))
-        if own is not None:
-            _mask(place, own)
+    masked = {
+        place: (name, chosen[id(_parameter(place))])
+        for name, place in places.items()
+        if id(_parameter(place)) in chosen
+    }
+    for place, (name, _) in masked.items():
+        _check_place(name, place)
+    for place, (_, mask) in masked.items():
+        _mask(place, mask)
     _watch(model)
 
 
@@ -142,7 +158,8 @@ def remove_masks(model: nn.Module, names: Iterable[str] | None = None) -> None:
     >>> [name for name, _ in model.named_parameters()], model.weight[0, 1].item() == 0.0
     (['bias', 'weight'], True)
     """
-    pruned = {name: place for name, place in _places(model).items() if _hook(place) is not None}
+    places = _places(model)
+    pruned = {name: place for name, place in places.items() if pruning_hook(*place) is not None}
     wanted = list(pruned) if names is None else list(names)
     for name in wanted:
         if name not in pruned:
@@ -150,7 +167,8 @@ def remove_masks(model: nn.Module, names: Iterable[str] | None = None) -> None:
     parameters = {id(_parameter(pruned[name])) for name in wanted}
     for place in dict.fromkeys(pruned.values()):
         if id(_parameter(place)) in parameters:
-            prune.remove(*place)  # type: ignore[no-untyped-call]
+            with _mode_of(_parameter(place)):
+                prune.remove(*place)  # type: ignore[no-untyped-call]
     _watch(model)
 
 
@@ -159,39 +177,77 @@ def _places(model: nn.Module) -> dict[str, Place]:
     found = {}
     for path, module in model.named_modules(remove_duplicate=False):
         for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
-            bare = name.removesuffix("_orig")
-            own = bare if name != bare and _hook((module, bare)) is not None else name
+            own = bare_name(module, name)
             if parameter is not None:
                 found[f"{path}.{own}" if path else own] = (module, own)
     return found
 
 
-def _hook(place: Place) -> prune.BasePruningMethod | None:
-    """What prunes a parameter, if anything does."""
-    module, name = place
-    return next((hook for hook in pruning_hooks(module) if hook._tensor_name == name), None)
-
-
 def _parameter(place: Place) -> torch.Tensor:
     module, name = place
-    found: torch.Tensor = getattr(module, name if _hook(place) is None else f"{name}_orig")
+    found: torch.Tensor = getattr(
+        module, name if pruning_hook(module, name) is None else f"{name}_orig"
+    )
     return found
 
 
-def _check_mask(name: str, mask: Any, parameter: torch.Tensor) -> None:
+@contextmanager
+def _mode_of(parameter: torch.Tensor) -> Iterator[None]:
+    """Inference mode for parameters made in it, for no others: these could not be trained."""
+    grad = torch.is_grad_enabled()
+    with torch.inference_mode(parameter.is_inference()), torch.set_grad_enabled(grad):
+        yield
+
+
+def check_mask(name: str, mask: Any) -> None:
+    """Raise ProblemError for what is no dense tensor of bool with values."""
     if not isinstance(mask, torch.Tensor) or mask.dtype != torch.bool:
-        what = f"of {mask.dtype}" if isinstance(mask, torch.Tensor) else type(mask).__name__
+        what = mask.dtype if isinstance(mask, torch.Tensor) else type(mask).__name__
         raise ProblemError(f"masks: {name!r} is {what}; wanted a tensor of bool")
+    if mask.layout != torch.strided or mask.is_meta:
+        kind = "on device meta" if mask.is_meta else f"of layout {mask.layout}"
+        raise ProblemError(f"masks: {name!r} is {kind}; wanted a dense tensor with values")
+
+
+def _check_shape(name: str, mask: torch.Tensor, parameter: torch.Tensor) -> None:
+    if is_lazy(parameter):
+        raise ProblemError(f"masks: {name!r} has no shape yet; run the model once first")
     if mask.shape != parameter.shape:
         raise ProblemError(
             f"masks: {name!r} has shape {tuple(mask.shape)}; wanted the parameter's, "
             f"{tuple(parameter.shape)}"
         )
+    kinds = [
+        "a DTensor" if hasattr(each, "device_mesh") else "no DTensor" for each in (mask, parameter)
+    ]
+    if kinds[0] != kinds[1]:
+        raise ProblemError(
+            f"masks: {name!r} is {kinds[0]}; wanted one like its parameter, which is {kinds[1]}"
+        )
+
+
+def _check_place(name: str, place: Place) -> None:
+    """Raise ProblemError where torch's pruning would fail, half done."""
+    module, own = place
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ProblemError(
+            f"masks: {name!r} is in a {type(module).__name__}; wanted a module that is not compiled"
+        )
+    if pruning_hook(module, own) is None:
+        for taken in (f"{own}_orig", f"{own}_mask"):
+            if hasattr(module, taken):
+                raise ProblemError(
+                    f"masks: {name!r} is in a {type(module).__name__} that has its own {taken!r}; "
+                    "wanted this name free for pruning"
+                )
 
 
 def _mask(place: Place, mask: torch.Tensor) -> None:
     module, name = place
-    old = _hook(place)
+    parameter, old = _parameter(place), pruning_hook(module, name)
+    with _mode_of(parameter):
+        # A copy, as the hook keeps it: a view would keep, and be saved with, all layers' masks.
+        own = mask.to(parameter.device, copy=True)
     if old is not None:
         # Applied on top, the new mask could only take away from the old one.
         for key, hook in list(module._forward_pre_hooks.items()):
@@ -201,8 +257,11 @@ def _mask(place: Place, mask: torch.Tensor) -> None:
         del module._buffers[f"{name}_mask"]
         delattr(module, name)
         module.register_parameter(name, original)
-    on_device = mask.to(_parameter(place).device)
-    _FromMask.apply(module, name, mask=on_device)  # type: ignore[no-untyped-call]
+    with _mode_of(parameter):
+        hook = _FromMask.apply(module, name, mask=own)  # type: ignore[no-untyped-call]
+    # First, since older hooks may compute with the weight: those of weight and spectral norm.
+    module._forward_pre_hooks.popitem()
+    module.register_forward_pre_hook(hook, prepend=True)
 
 
 def _watch(model: nn.Module) -> None:
@@ -210,7 +269,7 @@ def _watch(model: nn.Module) -> None:
     for module in model.modules():
         hooks = module._forward_pre_hooks
         keys = [key for key, hook in hooks.items() if hook is _recompute_inside]
-        calls_all = type(module).forward is nn.Sequential.forward
+        calls_all = _forward(module) is nn.Sequential.forward
         if not calls_all and any(pruning_hooks(inner) for inner in _inside(module)):
             if not keys:
                 module.register_forward_pre_hook(_recompute_inside)
@@ -228,5 +287,9 @@ def _inside(module: nn.Module) -> Iterator[nn.Module]:
     """Modules right inside of one, containers that never run (lists, dicts) looked through."""
     for child in module.children():
         yield child
-        if type(child).forward is nn.Module.forward:
+        if _forward(child) is nn.Module.forward:
             yield from _inside(child)
+
+
+def _forward(module: nn.Module) -> Any:
+    return getattr(type(module), "forward", None)  # those that torch.jit compiles have none

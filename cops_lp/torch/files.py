@@ -12,6 +12,8 @@ from cops_lp.files.existing import existing_file
 from cops_lp.files.safetensors import safetensors_module
 from cops_lp.files.writing import check_new_file, new_file
 
+from .applying import check_mask
+
 __all__ = ["load_masks", "save_masks"]
 
 _SUFFIXES = (".safetensors",)
@@ -50,14 +52,9 @@ def save_masks(
     if not isinstance(masks, Mapping):
         raise ProblemError(f"masks: {type(masks).__name__}; wanted a mapping name -> tensor")
     for name, mask in masks.items():
-        if not isinstance(name, str) or name == _RESERVED:
+        if not _usable(name):
             raise ProblemError(f"masks: a name is {name!r}; wanted another str")
-        if not isinstance(mask, torch.Tensor) or mask.dtype != torch.bool:
-            what = mask.dtype if isinstance(mask, torch.Tensor) else type(mask).__name__
-            raise ProblemError(f"masks: {name!r} is {what}; wanted a tensor of bool")
-        if mask.layout != torch.strided or mask.is_meta:
-            kind = "on device meta" if mask.is_meta else f"of layout {mask.layout}"
-            raise ProblemError(f"masks: {name!r} is {kind}; wanted a dense tensor with values")
+        check_mask(name, mask)
     library = safetensors_module("safetensors.torch")
     # Masks may share one tensor's memory or have any strides, both of which the library refuses.
     content = library.save(
@@ -89,15 +86,18 @@ def load_masks(
     ------
     ProblemError
         There is no such file, it is not a whole ``.safetensors`` file, or holds other dtypes; or
-        `device` is none.
+        `device` is none that can be used here.
     MissingDependencyError
         safetensors is missing (the extra "files").
     """
     found = existing_file(path, _SUFFIXES)
     try:
         place = torch.device(device)
-    except (RuntimeError, TypeError):
-        raise ProblemError(f"device is {device!r}; wanted one that torch knows") from None
+        torch.empty(0, device=place)
+    except (RuntimeError, TypeError, AssertionError, ImportError):  # which depends on the build
+        raise ProblemError(
+            f"device is {device!r}; wanted one that torch knows and can use here"
+        ) from None
     library = safetensors_module("safetensors")
     loader = safetensors_module("safetensors.torch")
     try:
@@ -109,3 +109,14 @@ def load_masks(
         if mask.dtype != torch.bool:
             raise ProblemError(f"{found}:{name[:80]}: has dtype {mask.dtype}; wanted bool")
     return {name: mask.to(place) for name, mask in masks.items()}
+
+
+def _usable(name: object) -> bool:
+    """Whether a file can hold it, in UTF-8."""
+    if not isinstance(name, str) or name == _RESERVED:
+        return False
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
+    return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 from torch.nn.utils import prune
 
-__all__ = ["pruning_hooks", "recompute"]
+__all__ = ["bare_name", "pruning_hook", "pruning_hooks", "recompute"]
 
 
 def pruning_hooks(module: nn.Module) -> list[prune.BasePruningMethod]:
@@ -15,6 +15,20 @@ def pruning_hooks(module: nn.Module) -> list[prune.BasePruningMethod]:
         for hook in module._forward_pre_hooks.values()
         if isinstance(hook, prune.BasePruningMethod)
     ]
+
+
+def pruning_hook(module: nn.Module, name: str) -> prune.BasePruningMethod | None:
+    """Return what prunes a module's own parameter, if anything does."""
+    return next((hook for hook in pruning_hooks(module) if hook._tensor_name == name), None)
+
+
+def bare_name(module: nn.Module, name: str) -> str:
+    """Return a module's own parameter's name before pruning, which makes ``x`` to ``x_orig``.
+
+    Only what a hook prunes: a model may call a parameter of its own ``x_orig``.
+    """
+    bare = name.removesuffix("_orig")
+    return name if pruning_hook(module, bare) is None else bare
 
 
 def recompute(module: nn.Module) -> None:

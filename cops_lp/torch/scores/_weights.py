@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
 from cops_lp.errors import ProblemError
+from cops_lp.torch.pruned import bare_name
 
 __all__ = ["LAYERS", "Weight", "Where", "check_runs", "checked_masks", "select"]
 
@@ -27,8 +28,6 @@ LAYERS: tuple[type[nn.Module], ...] = (
     nn.ConvTranspose3d,
 )
 """Their parameter ``weight`` is scored by default."""
-
-_ORIG = "_orig"  # torch.nn.utils.prune keeps `weight` as `weight_orig` and `weight_mask`
 
 
 @dataclass
@@ -148,9 +147,8 @@ def _candidates(model: nn.Module) -> list[Weight]:
     for prefix, module in model.named_modules(remove_duplicate=False):
         buffers = dict(module.named_buffers(recurse=False))
         for local, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
-            base = local.removesuffix(_ORIG)
-            mask = buffers.get(f"{base}_mask") if base != local else None
-            attribute = local if mask is None else base
+            attribute = bare_name(module, local)
+            mask = buffers.get(f"{attribute}_mask") if attribute != local else None
             key, name = (".".join(filter(None, (prefix, end))) for end in (local, attribute))
             weight = found.setdefault(id(parameter), Weight(name, key, parameter, mask))
             weight.holders.append((name, module, attribute))
