@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from .candidates import AllWeights, Candidates
 from .exact import kept_copies, solve_exact
 from .failures import NotFiniteError, OutOfTimeError
 from .guess import guess_region
-from .masses import Windows, find_masses, solve_by_windows
+from .masses import Windows, find_masses, solve_by_windows, told_signs
 from .nearest import NEAREST
 from .pushing import SampleSearch, guess_rays, widened_rays
 from .region import Cone, Region
@@ -346,7 +346,9 @@ def _solve_open(
         found, kept = solve(None, k, floors, magnitudes)
         return _Inner(found, kept, None, masses.counts, masses.scores, np.empty(0, dtype=bool))
 
-    def solve_windows(windows: Windows, left: int) -> tuple[_Inner, np.ndarray, np.ndarray]:
+    def solve_windows(
+        windows: Windows, left: int
+    ) -> tuple[_Inner, np.ndarray, np.ndarray, np.ndarray]:
         copies = windows.copies(masses)
         taken = windows.sums(masses.scores)
         with np.errstate(over="ignore"):  # a sum beyond float64 fails the caller's checks
@@ -363,14 +365,20 @@ def _solve_open(
             magnitudes=found.magnitudes + sizes,
         )
         inner = _Inner(found, kept, windows, masses.counts, copies, copies_kept)
-        return inner, copies_kept, inside
+        if found.feasible:
+            weights = np.append(1.0, found.multipliers + found.multipliers_rest)
+        else:
+            assert found.certificate is not None
+            weights = np.append(0.0, found.certificate)
+        return inner, copies_kept, inside, told_signs(weights, found.threshold, masses.scores)
 
-    others = store.open_store(screened) if screened.count else None
+    @cache
+    def others() -> Store:
+        return store.open_store(screened)
 
     def coarse(windows: Windows, copies: np.ndarray, step: int, left: int) -> np.ndarray:
-        rest = masses.scores[:, :0]
-        if others is not None:
-            rest = others.gather(np.arange(step // 2, others.size, step))
+        index = np.arange(step // 2, screened.count, step)
+        rest = others().gather(index) if len(index) else masses.scores[:, :0]
         beyond = doubles.subtract(floors, windows.sums(masses.scores[1:]))
         return kept_copies(rest, masses.scores, copies, step, left, beyond)
 

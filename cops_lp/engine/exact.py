@@ -14,7 +14,7 @@ import numpy as np
 from ..kernels import two_score as kernel
 from ..problem import FLOOR_TOLERANCE
 from . import doubles
-from .masses import Masses, Windows, count_at_least, find_masses, solve_by_windows
+from .masses import Masses, Windows, count_at_least, find_masses, solve_by_windows, told_signs
 from .screened import largest_sizes
 from .several import solve_several
 from .ties import lowest_first
@@ -158,7 +158,7 @@ def _solve_with_masses(
     rest, n = scores[:, rest_index], len(rest_index)
     masses = Masses(equal, np.array([len(member) for member in members]))
 
-    def solve(windows: Windows, left: int) -> tuple[Vertex, np.ndarray, np.ndarray]:
+    def solve(windows: Windows, left: int) -> tuple[Vertex, np.ndarray, np.ndarray, np.ndarray]:
         taken = None if magnitudes is None else magnitudes + np.abs(equal[1:]) @ windows.first
         vertex = _solve_each(
             np.hstack((rest, windows.copies(masses))),
@@ -169,7 +169,13 @@ def _solve_with_masses(
         )
         inside = np.zeros(len(vertex.kept), dtype=bool)
         inside[vertex.fractional] = True
-        return vertex, vertex.kept[n:], inside[n:]
+        if vertex.feasible:
+            weights = np.append(1.0, vertex.multipliers + vertex.multipliers_rest)
+        else:
+            assert vertex.certificate is not None
+            weights = np.append(0.0, vertex.certificate)
+        signs = told_signs(weights, sum(vertex.threshold), equal)
+        return vertex, vertex.kept[n:], inside[n:], signs
 
     def coarse(windows: Windows, copies: np.ndarray, step: int, left: int) -> np.ndarray:
         beyond = doubles.subtract(floors, windows.sums(equal[1:]))

@@ -3,10 +3,10 @@
 Zeros, constant layers, scores of a few bits. Which of them are kept is the tie rule's to say; how
 many is one number. So they are counted, not gathered, and a window of a few copies stands for
 them: so many are taken to be kept, so many dropped, the copies between are left to the solver.
-The optimum of that is one of the whole when no window ends up all kept with copies dropped
-beyond it, nor all dropped with copies kept: then each mass's reduced cost has the sign that what
-was taken for it needs. Otherwise a coarse problem, in which a copy stands for many, says where
-about the windows belong; where that was wrong too, they move, eight times wider.
+The optimum of that is one of the whole when no mass that ends up with a positive reduced cost has
+copies dropped beyond its window, and none with a negative one copies kept: so always where a window
+is neither all kept nor all dropped. Otherwise a coarse problem, in which a copy stands for many,
+says where about the windows belong; where that was wrong too, they move, eight times wider.
 """
 
 from __future__ import annotations
@@ -20,14 +20,23 @@ import numpy as np
 
 from . import doubles
 
-__all__ = ["Masses", "Windows", "combined", "count_at_least", "find_masses", "solve_by_windows"]
+__all__ = [
+    "Masses",
+    "Windows",
+    "combined",
+    "count_at_least",
+    "find_masses",
+    "solve_by_windows",
+    "told_signs",
+]
 
 _LOOK = 512  # weights looked at first
 _OFTEN = 16  # of which so many must be equal to look further
-_MOST = 8
+_MOST = 16
 _COPIES = 256  # in a window at first
 _AROUND = 16  # copies of a coarse problem around which the next finer one's windows lie
 _GROWTH = 8
+_ROUNDING = 2e-15  # of its terms: a reduced cost that may be 0
 
 Found = TypeVar("Found")
 
@@ -93,7 +102,7 @@ class Windows:
 
 
 def find_masses(scores: np.ndarray) -> np.ndarray:
-    """Scores of the masses among some weights; shape (1 + K, m), m = 0 to 8.
+    """Scores of the masses among some weights; shape (1 + K, m), m = 0 to 16.
 
     `scores`, shape (1 + K, n). One that is missed costs time only. O(1) where a few hundred
     of the weights show none.
@@ -143,7 +152,7 @@ def solve_by_windows(
     others: int,
     k: int,
     guess: np.ndarray,
-    solve: Callable[[Windows, int], tuple[Found, np.ndarray, np.ndarray]],
+    solve: Callable[[Windows, int], tuple[Found, np.ndarray, np.ndarray, np.ndarray]],
     coarse: Callable[[Windows, np.ndarray, int, int], np.ndarray],
 ) -> tuple[Found, Windows, np.ndarray]:
     """Solve a problem with masses.
@@ -160,7 +169,8 @@ def solve_by_windows(
         Multipliers of all scores to guess by. They save time only.
     solve : callable
         (windows, how many of the other weights and the copies to keep) to what it found, and of
-        the copies where x = 1 and where 0 < x < 1, both of shape (Σ width,).
+        the copies where x = 1 and where 0 < x < 1, both of shape (Σ width,); and each mass's
+        reduced cost, 0 where that may be rounding, shape (m,).
     coarse : callable
         (windows, copies that stand for each of them, how many weights such a copy, or one of the
         other weights, stands for, how many of all to keep) to the sums of the copies' x, shape
@@ -184,10 +194,10 @@ def solve_by_windows(
         left = k - int(first.sum())
         if not 0 <= left <= others + int(width.sum()):  # compiled code would not look
             raise AssertionError(f"windows that leave {left} of {others} weights and copies")
-        found, kept, inside = solve(windows, left)
+        found, kept, inside, reduced = solve(windows, left)
         whole, some = windows.counts(kept), windows.counts(kept | inside)
-        high = (whole == width) & (first + width < counts)
-        low = (some == 0) & (first > 0)
+        high = (whole == width) & (first + width < counts) & (reduced > 0.0)
+        low = (some == 0) & (first > 0) & (reduced < 0.0)
         if not (high.any() or low.any()):
             return found, windows, first + whole
         if not looked:
@@ -227,6 +237,16 @@ def _narrowed(
             break
         windows = Windows(first, width)
     return windows
+
+
+def told_signs(weights: np.ndarray, threshold: float, scores: np.ndarray) -> np.ndarray:
+    """Reduced costs Σ_j weights_j scores_j − threshold, 0 where rounding hides the sign.
+
+    `scores`, shape (1 + K, m); returns shape (m,).
+    """
+    sizes = combined(np.abs(weights), np.abs(scores)) + abs(threshold)
+    reduced = combined(weights, scores) - threshold
+    return np.where(np.abs(reduced) <= _ROUNDING * sizes, 0.0, reduced)
 
 
 def combined(weights: np.ndarray, scores: np.ndarray) -> np.ndarray:
