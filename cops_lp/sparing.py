@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from .engine.candidates import CandidateArrays, distances
-from .engine.exact import solve_exact
+from .engine.exact import scaled_floors, solve_exact
 from .engine.nearest import NEAREST
 from .engine.screened import largest_sizes
 from .engine.ties import lowest_first
@@ -79,7 +79,7 @@ def _chosen(
     spare = (unit[free] / np.where(mean > 0.0, mean, 1.0)[:, None]).sum(axis=0)
     spare /= max(float(np.abs(spare).max()), 1.0)
     scores = np.ascontiguousarray(np.vstack((spare, unit)))
-    wanted = np.ldexp(need, -exponents)
+    wanted = scaled_floors(need, exponents)
     room = np.ldexp(slack, -exponents)
     vertex = solve_exact(scores, count, np.stack((wanted, np.zeros_like(wanted)), axis=1))
     if not vertex.feasible:

@@ -197,6 +197,17 @@ def test_a_changed_balance(balance, name, change, check):
     assert check <= failed(replace(balance, **{name: getattr(balance, name) + change}))
 
 
+@pytest.mark.parametrize("size", [-250, -200, -100])
+def test_infeasible_beside_a_control_of_another_size(size):
+    """Of a control that the certificate leaves out the size plays no part."""
+    controls = [-np.ones(6) * 10.0**size, np.arange(1, 7) * 10.0 ** (50 - size)]
+    found = cops_lp.solve(
+        np.ones(6), controls, keep=3, floors=[0.0, 0.0], raise_on_infeasible=False
+    )
+    assert found.status is Status.INFEASIBLE
+    assert certify(found.problem, found)
+
+
 def test_a_balance_is_never_infeasible(balance):
     """A certificate that some floors cannot be met proves nothing of shares."""
     K = len(balance.multipliers)

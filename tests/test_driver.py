@@ -412,3 +412,36 @@ def test_swaps_do_not_depend_on_what_was_open(K, monkeypatch):
         assert np.array_equal(cone.mask, usual.mask)
         assert cone.kept.tolist() == usual.kept.tolist()
         assert_certified(cone)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    "floors", [(1.1, 1.1), (1.0 + 1e-9, 0.5), (0.5, 1.1), (0.97, 0.97), (0.9, 0.9)]
+)
+def test_floors_of_several_controls_that_cannot_be_met(floors, threads, monkeypatch):
+    """Never with all weights in memory: guessed thresholds once were one and the same."""
+
+    def all_of_them(store, *_, **__):
+        raise AssertionError(f"all {store.size} weights are open")
+
+    d = 600_000
+    rng = np.random.default_rng(2)
+    scores = rng.random((3, d)).astype(np.float32)
+    k = d // 10
+    best = [float(np.sort(row)[-k:].sum(dtype=float)) for row in scores[1:]]
+    how = {"keep": k, "floors": [a * b for a, b in zip(floors, best, strict=True)]}
+    real = driver._solve_all
+    monkeypatch.setattr(
+        driver,
+        "_solve_all",
+        lambda store, *a, **b: (all_of_them if store.size == d else real)(store, *a, **b),
+    )
+    solution = cops_lp.solve(
+        scores[0], list(scores[1:]), **how, threads=threads, raise_on_infeasible=False
+    )
+    assert solution.status is Status.INFEASIBLE
+    assert solution.passes <= 3
+    assert_certified(solution)
+    scores[0, 1234] = np.nan
+    with pytest.raises(cops_lp.ProblemError, match="1 NaN, the first at index 1234"):
+        cops_lp.solve(scores[0], list(scores[1:]), **how)

@@ -168,6 +168,25 @@ def test_floors_that_cannot_be_met_among_masses(K, keep, more):
     assert_certified(solution)
 
 
+@pytest.mark.parametrize("K", [1, 2])
+def test_a_part_that_cannot_meet_its_floors_says_what_comes_near(K):
+    """By that mask windows move; once it was not written."""
+    rng = np.random.default_rng(K)
+    d, k = 300_000, 30_000
+    scores = rng.random((1 + K, d))
+    best = [float(np.sort(row)[-k:].sum()) for row in scores[1:]]
+    floors = np.array([[1.1 * each, 0.0] for each in best])
+    mask = rng.random(d) < 0.5
+    found = driver.solve_relaxation(
+        ArrayStore(tuple(scores)), k, floors, mask, magnitudes=np.ones(K)
+    )
+    assert not found.feasible
+    assert found.open_count < d // 4
+    assert mask.sum() == k
+    held = scores[1:, mask].sum(axis=1)
+    assert found.certificate @ held > 0.9 * found.certificate @ best
+
+
 @pytest.mark.parametrize("seed", [18, 33, 45])
 def test_balances_among_masses(seed):
     rng = np.random.default_rng(seed)

@@ -164,6 +164,20 @@ def test_floors_with_room_are_met_whatever_ties(K, kind):
         assert_certified(best)
 
 
+@pytest.mark.parametrize("floor", [-1.0, -1e290, -1.7e308])
+@pytest.mark.parametrize("size", [1.0, 1e-10])
+def test_a_floor_that_is_none_changes_nothing(floor, size):
+    rng = np.random.default_rng(5)
+    controls = np.exp(rng.normal(size=(2, 3_000)))
+    third = rng.random(3_000) * size
+    how = {"keep": 0.1}
+    one = cops_lp.Problem(np.ones(3_000), list(controls), **how, retain=0.5)
+    floors = [*one.floors.tolist(), floor]
+    solution = cops_lp.solve(np.ones(3_000), [*controls, third], **how, floors=floors)
+    assert not solution.shortfall.any()
+    assert solution.integer_gap == 0.0
+
+
 def test_a_mask_that_misses_a_floor_is_no_best_one():
     """Of whole weights none meets both floors, and nothing says so without a search."""
     controls = [[1.0, 0.0, 1.0, 0.0], [0.0, 1.0, 0.0, 1.0]]

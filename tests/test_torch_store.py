@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from itertools import pairwise
 
 import numpy as np
@@ -150,6 +151,43 @@ def test_a_pass_finds_the_same_as_over_arrays(K, dtype):
         assert one.magnitudes == pytest.approx(two.magnitudes, rel=1e-5)
 
 
+def assert_same_pass(scores, region, masses=None):
+    """A pass over tensors finds what one over arrays does."""
+    d = scores[0].size
+    masks = np.empty(d, bool), TensorMask(torch.empty(d, dtype=torch.bool))
+    one = ArrayStore(tuple(scores)).screen(region, masks[0], masses)
+    two = TorchStore([on_device(row) for row in scores]).screen(region, masks[1], masses).arrays()
+    assert (one.kept, one.open_count) == (two.kept, two.open_count)
+    assert np.array_equal(masks[0].view(np.uint8), masks[1].states.numpy())
+    assert np.array_equal(one.index, two.index)
+    assert np.array_equal(one.masses.counts, two.masses.counts)
+    assert np.array_equal(one.sums, two.sums)
+    return one
+
+
+@pytest.mark.parametrize(
+    ("dtype", "s"), [(np.float32, 0), (np.float32, 21), (np.float32, 24), (np.float64, 170)]
+)
+def test_multipliers_too_small_beside_the_target(dtype, s):
+    """Guard: of c + (λ / α) A the quotient may be 0 in single precision."""
+    rng = np.random.default_rng(s)
+    rows = [
+        (rng.random(20_000) * 10.0**-s).astype(dtype),
+        (rng.random(20_000) * 10.0**s).astype(dtype),
+    ]
+    region = Ellipsoid(np.array([10.0**s, 10.0**-s, 1.2]), np.diag([0.0, 1e-4]))
+    assert assert_same_pass(rows, region).kept > 100
+
+
+@pytest.mark.parametrize(("K", "j", "large"), [(2, 0, 1e35), (1, 1, 1e23), (2, 1, 1e23)])
+def test_what_overflows_in_compiled_kernels_is_open(K, j, large):
+    rows = list(np.random.default_rng(K).random((1 + K, 20_000)).astype(np.float32))
+    rows[j][7] = large
+    size = 1e5 if j == 0 else 1.0
+    region = Ellipsoid(np.full(K + 2, size), (1.0 if j == 0 else 1e-3) * np.eye(K + 1))
+    assert 7 in assert_same_pass(rows, region).index
+
+
 @pytest.mark.parametrize(
     ("dtype", "size", "spread"), [(np.float32, 3e38, 1e-20), (np.float64, 1.7e308, 1e-200)]
 )
@@ -287,6 +325,23 @@ def test_sums_are_exact_whatever_the_range(spread, dtype):
     assert size == pytest.approx(np.abs(values.astype(float)).sum(), rel=1e-12)
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_sums_of_what_is_no_number_end(bad, dtype):
+    """Scores that change between a sieve and a sum."""
+    total = ExactSum(torch.device("cpu"))
+    total.add(torch.tensor([1.0, bad, 2.0], dtype=dtype))
+    _, size = total.parts()
+    assert not math.isfinite(size)
+
+
+def test_small_entries_beside_huge_ones():
+    total = ExactSum(torch.device("cpu"))
+    total.add(torch.tensor([1e300, -1e300, 3e-300, 1.0], dtype=torch.float64))
+    parts, _ = total.parts()
+    assert math.fsum([*parts, -1.0]) == 3e-300
+
+
 def test_sums_near_the_end_of_the_range():
     values = np.array([1.5e308, -1.5e308, 1e308, 3e-300, 1.0])
     total = ExactSum(torch.device("cpu"))
@@ -300,6 +355,28 @@ def test_sums_near_the_end_of_the_range():
 def test_sums_beyond_float64_are_an_error(target):
     with pytest.raises(cops_lp.ProblemError, match="sum to more than float64 holds"):
         cops_lp.solve(on_device(target), keep=0.5)
+
+
+def test_masses_are_compared_in_single_precision():
+    """0.1 is no bfloat16, whatever a comparison rounds it to."""
+    rows = torch.rand(5_000).to(torch.bfloat16)
+    rows[::5] = 0.1
+    region = Ellipsoid(np.array([1.0, 0.1]), np.array([[0.01]]))
+    for value in (np.float32(0.1), rows[0].float().numpy()):
+        masses = np.array([[value]])
+        one = ArrayStore((rows.float().numpy(),)).screen(region, None, masses)
+        two = TorchStore([TensorPieces([rows])]).screen(region, None, masses)
+        assert one.masses.counts.tolist() == two.masses.counts.tolist()
+        assert one.open_count == two.open_count > 900
+
+
+def test_a_triton_that_cannot_be_imported_is_told(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cops_lp.torch.fused", None)
+    monkeypatch.delattr("cops_lp.torch.fused", raising=False)
+    stores._fused.cache_clear()
+    with pytest.warns(RuntimeWarning, match="Triton is installed but fails"):
+        assert stores._fused() is None
+    stores._fused.cache_clear()
 
 
 def test_a_mask_on_a_device_reads_as_an_array():

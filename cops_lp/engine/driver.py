@@ -19,7 +19,7 @@ from ..kernels.two_score import sum_dd
 from ..problem import FLOOR_TOLERANCE, JOINT_TOLERANCE
 from . import doubles
 from .candidates import AllWeights, Candidates
-from .exact import kept_copies, solve_exact
+from .exact import BEYOND, kept_copies, scaled_floors, solve_exact
 from .failures import NotFiniteError, OutOfTimeError
 from .guess import guess_region
 from .masses import Windows, find_masses, solve_by_windows, told_signs
@@ -44,7 +44,7 @@ _SPREADS = (4.0, 6.0, 10.0, 20.0)  # standard deviations of a cone, a round each
 _SEED = 20_210_712
 _OUTGROWN = 400  # powers of two by which open weights beyond the sample's range may overflow
 _LEAST = 2.0**-1074
-_BEYOND = 2.0**900  # of the scaled scores: no sum of controls comes near, no product overflows
+_CLEAR = 1e-6  # of the floors and of what can be kept: floors beyond doubt too high
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ def solve_relaxation(
             scaling = exponents
         np.ldexp(sample, -scaling[:, None], out=sample)
         share = sample.shape[1] / d
-        expected = np.clip(_ldexp(floors[:, 0], -scaling[1:]), -_BEYOND, _BEYOND) * share
+        expected = np.clip(_ldexp(floors[:, 0], -scaling[1:]), -BEYOND, BEYOND) * share
         previous, region = region, None
         if not (attempt > 1 or isinstance(previous, Cone)):
             near = None if start is None or attempt else _scaled(start, scaling)
@@ -175,6 +175,17 @@ def solve_relaxation(
         raw = region.unscaled(scaling)
         if not raw.finite():
             break  # multipliers beyond float64 in the scores' units: not to be screened by
+        if isinstance(region, Cone) and K > 1 and not (attempt or part or region.rays[:, 0].any()):
+            # The sample says by far that floors contradict each other: to prove that takes one
+            # pass, and another to see that the other scores are finite.
+            y = _ldexp(_best_certificate(sample, k * share, expected, region), -scaling[1:])
+            _check_time(deadline)
+            refuted = _refuted(store, k, floors, y, deadline)
+            passes += 1
+            if refuted is not None:
+                _check_time(deadline)
+                _exponents(store.screen(raw, None).largest())
+                return replace(refuted, passes=passes + 1)
         # Where the sample is everything, the exact solver takes care of masses.
         equal = None if whole else _masses(sample, region, scaling)
         _check_time(deadline)
@@ -256,7 +267,7 @@ def _solve_all(
     vertex = solve_exact(
         scores,
         k,
-        _scaled_floors(floors, scaling[1:, None]),
+        scaled_floors(floors, scaling[1:, None]),
         _ldexp(magnitudes, -scaling[1:]),
         hints=hints if hints is None else _ldexp(hints, scaling[1:] - scaling[0]),
     )
@@ -522,6 +533,40 @@ def _proves_infeasible(
     return bool(wanted - found[0] > JOINT_TOLERANCE * scale)
 
 
+def _best_certificate(sample: np.ndarray, k: float, floors: np.ndarray, region: Cone) -> np.ndarray:
+    """Of a cone's rays at infinity the y by which floors exceed the most of the sample most."""
+    r = sample.shape[1]
+    count = min(max(round(k), 1), r)
+    excess = []
+    for y in region.rays[:, 1:-1]:
+        most = np.partition(y @ sample[1:], r - count)[r - count :].sum()
+        excess.append(float(y @ floors - most) / max(float(np.abs(y) @ np.abs(floors)), _LEAST))
+    return np.asarray(region.rays[int(np.argmax(excess)), 1:-1])
+
+
+def _refuted(
+    store: Store, k: int, floors: np.ndarray, y: np.ndarray, deadline: float
+) -> Relaxation | None:
+    """Infeasibility by a guessed certificate, with its best mask left out; None if it proves none.
+
+    By so much that no tolerance matters.
+    """
+    used = np.flatnonzero(y)
+    if not (len(used) and np.isfinite(y).all()):
+        return None
+    view = store.control_store(int(used[0])) if len(used) == 1 else store.combined_store(y)
+    found = solve_relaxation(view, k, np.empty((0, 2)), None, deadline=deadline)
+    own = np.ones(1) if len(used) == 1 else y[used]
+    excess = math.fsum([*(own[:, None] * floors[used]).ravel(), *(-found.kept_sums[0])])
+    scale = float(own @ np.abs(floors[used, 0])) + float(found.magnitudes[0])
+    if not excess > _CLEAR * scale:
+        return None
+    lam = np.full(len(y), np.inf)
+    return replace(
+        found, feasible=False, multipliers=lam, multipliers_rest=np.zeros(len(y)), certificate=y
+    )
+
+
 @lru_cache(maxsize=2)
 def _sample_index(d: int, K: int, attempt: int) -> np.ndarray:
     """d^(2/3) indices at first, one at random in each of as many strata; fixed by d and K.
@@ -548,15 +593,6 @@ def _exponents(largest: np.ndarray) -> np.ndarray:
         raise NotFiniteError
     _, exponents = np.frexp(largest.astype(np.float64))
     return np.asarray(np.clip(exponents, -1000, 1000))
-
-
-def _scaled_floors(floors: np.ndarray, scaling: np.ndarray) -> np.ndarray:
-    """Floors in scaled units; one that is too small for them keeps its sign.
-
-    For where nothing is kept but zeros, any positive floor is too much.
-    """
-    scaled = np.clip(_ldexp(floors, -scaling), -_BEYOND, _BEYOND)
-    return np.asarray(np.where(scaled == 0.0, np.sign(floors) * _LEAST, scaled))
 
 
 def _ldexp(x: np.ndarray | float, exponents: np.ndarray) -> np.ndarray:

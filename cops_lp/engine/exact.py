@@ -20,8 +20,12 @@ from .several import solve_several
 from .ties import lowest_first
 from .vertex import Vertex
 
-__all__ = ["Vertex", "kept_copies", "solve_exact"]
+__all__ = ["BEYOND", "Vertex", "kept_copies", "scaled_floors", "solve_exact"]
 
+BEYOND = 2.0**900
+"""Of scaled scores: no sum of controls comes near, no product of two overflows."""
+
+_LEAST = 2.0**-1074
 _MANY = 1 << 14  # weights from which masses are looked for
 _NO_INDEX = np.empty(0, np.int64)
 _NO_VALUES = np.empty(0)
@@ -206,6 +210,17 @@ def _solve_with_masses(
     )
 
 
+def scaled_floors(floors: np.ndarray, exponents: np.ndarray) -> np.ndarray:
+    """Floors times 2^-exponents, for scores of about 1; what is too small keeps its sign.
+
+    For where nothing is kept but zeros, any positive floor is too much. Those beyond any sum of
+    scores stay so, but do not overflow.
+    """
+    with np.errstate(over="ignore"):
+        scaled = np.clip(np.ldexp(floors, -exponents), -BEYOND, BEYOND)
+    return np.asarray(np.where(scaled == 0.0, np.sign(floors) * _LEAST, scaled))
+
+
 def kept_copies(
     rest: np.ndarray,
     equal: np.ndarray,
@@ -230,7 +245,7 @@ def kept_copies(
     scores = np.hstack((rest.astype(np.float64), np.repeat(equal, copies, axis=1)))
     exponents = np.frexp(largest_sizes(scores))[1][:, None]
     np.ldexp(scores, -exponents, out=scores)
-    wanted = np.ldexp(floors / step, -exponents[1:])
+    wanted = scaled_floors(floors / step, exponents[1:])
     n = scores.shape[1]
     vertex = _solve_each(scores, min(max(round(k / step), 0), n), wanted, None, False)
     x = vertex.kept.astype(np.float64)

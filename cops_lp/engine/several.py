@@ -79,14 +79,12 @@ class Search:
         """
         ray = np.empty(len(self.scores) + 1)
         if self.run(k, floors, np.zeros(len(floors))) == kernel.INFEASIBLE:
-            ray[0], ray[1:-1], ray[-1] = 0.0, self.ray[1:], self.ray[0]
-            ray /= max(float(np.abs(ray[1:-1]).max()), 1e-300)
-        else:
-            ray[0], ray[1:-1], ray[-1] = (
-                1.0,
-                np.maximum(0.0, -self.prices[1:, 0]),
-                self.prices[0, 0],
-            )
+            # θ as of the best mask of y's control: a search that goes on from another's end finds
+            # the same edge for any k.
+            nearest = _infeasible(self.scores, k, self.ray)
+            ray[0], ray[1:-1], ray[-1] = 0.0, nearest.certificate, nearest.threshold[0]
+            return ray, nearest.kept
+        ray[0], ray[1:-1], ray[-1] = 1.0, np.maximum(0.0, -self.prices[1:, 0]), self.prices[0, 0]
         return ray, self.state == 1
 
 

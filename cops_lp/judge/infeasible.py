@@ -33,7 +33,9 @@ def judge_infeasible(question: Question, scores: Scores, solution: Solution) -> 
     assert solution.certificate is not None
     exponents = scores.exponents[1:]
     y = _scaled_to_one(solution.certificate)
-    y = _scaled_to_one(ldexp(y, exponents - exponents.max(initial=0)))
+    used = y != 0.0  # of the others a size would take y's digits
+    largest_used = exponents[used].max(initial=np.iinfo(exponents.dtype).min)
+    y = _scaled_to_one(ldexp(y, np.where(used, exponents - largest_used, 0)))
     b = scaled_floors(question.floors, exponents)
     best = scores.top_of(np.concatenate(([0.0], y)), question.keep)
     excess = -best.total.value(*(-y * b).tolist())

@@ -22,31 +22,113 @@ from cops_lp.engine.stores import Prepared
 from .sieve import Rows, Sieve, Sifted
 from .sums import TILE, ExactSum
 
-__all__ = ["FusedSieve", "sift", "works_on"]
+__all__ = ["FusedSieve", "sift", "takes", "works_on"]
 
 _TILES, _WARPS = 2, 8  # tiles in a program: 8 weights a thread
-_DTYPES = {torch.float16: tl.float16, torch.bfloat16: tl.bfloat16, torch.float32: tl.float32}
+_KINDS = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
+_RAYS = (1, 4, 8, 16, 32)  # to which cones are filled up: each number is a compilation of its own
+_MOST_ROWS = 9  # beyond which compiling takes long
+_AT_ONCE = 1 << 12  # tiles that are not exact in float64
 
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _load(  # type: ignore[no-untyped-def]
-    rows, j, at, inside, DTYPE: tl.constexpr, ALIGNED: tl.constexpr
+    rows, j, at, inside, KIND: tl.constexpr, ALIGNED: tl.constexpr, WHOLE: tl.constexpr
 ):
-    bfloat: tl.constexpr = tl.bfloat16 == DTYPE
-    row = tl.load(rows + j).to(tl.pointer_type(tl.int16 if bfloat else DTYPE))
+    address = tl.load(rows + j)
+    # In steps, and by numbers: Triton 3.0 takes no dtype that is an argument here.
+    if KIND == 2:
+        row = address.to(tl.pointer_type(tl.int16))
+    elif KIND == 1:
+        row = address.to(tl.pointer_type(tl.float16))
+    else:
+        row = address.to(tl.pointer_type(tl.float32))
     if ALIGNED:  # wider loads
         row = tl.multiple_of(row, 16)
-    x = tl.load(row + at, mask=inside, other=0)
-    if bfloat:  # the upper half of a float32; Triton's interpreter loses subnormal ones otherwise
+    x = tl.load(row + at) if WHOLE else tl.load(row + at, mask=inside, other=0)
+    if KIND == 2:  # the upper half of a float32; Triton's interpreter loses subnormal ones else
         return (x.to(tl.int32) << 16).to(tl.float32, bitcast=True)
     else:
         return x.to(tl.float32)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
+def _sift(  # type: ignore[no-untyped-def]
+    rows, numbers, state, totals, sizes, least, counts, n, tiles, program,
+    K: tl.constexpr, RAYS: tl.constexpr, OVAL: tl.constexpr, KIND: tl.constexpr,
+    ALIGNED: tl.constexpr, WHOLE: tl.constexpr, TILE: tl.constexpr, TILES: tl.constexpr,
+):  # fmt: skip
+    """What :func:`sift` does, for the tiles of one program; `WHOLE`: these are full."""
+    at = program * (TILE * TILES) + tl.arange(0, TILE * TILES)
+    inside = at < n
+    reach = numbers + RAYS * (K + 2)
+    factor = reach + (K + 2)
+    rest = factor + (K + 1) * (K + 1) * OVAL
+    tiny, huge, shrink = tl.load(rest), tl.load(rest + 1), tl.load(rest + 2)
+    drop, beside, far = tl.load(rest + 3), tl.load(rest + 4), tl.load(rest + 5)
+
+    x = _load(rows, 0, at, inside, KIND, ALIGNED, WHOLE)
+    form = tl.load(numbers) * x - tl.load(numbers + (K + 1))
+    room = tl.load(reach) * tl.abs(x) + tl.load(reach + (K + 1))
+    for j in tl.static_range(1, K + 1):
+        x = _load(rows, j, at, inside, KIND, ALIGNED, WHOLE)
+        form += tl.load(numbers + j) * x
+        room += tl.load(reach + j) * tl.abs(x)
+    if OVAL:
+        last = tl.load(factor + K * (K + 1) + K)
+        square = tl.zeros([TILE * TILES], tl.float32) + (last * last + tiny)
+        for t in tl.static_range(K):
+            line = factor + t * (K + 1)
+            g = tl.zeros([TILE * TILES], tl.float32) + tl.load(line + K)
+            for j in tl.static_range(t, K):
+                g += tl.load(line + j) * _load(rows, 1 + j, at, inside, KIND, ALIGNED, WHOLE)
+            square += g * g
+        beyond = tl.abs(form) - room
+        sure = (beyond > 0.0) & (beyond * beyond > square) & (beyond < float("inf"))
+        near = tl.abs(form) + (room - beside)
+        opened = ((near < 0.0) | (near * near < square * shrink - drop)) & (near < far)
+        kept = sure & (form > 0.0)
+        code = tl.where(sure, tl.where(form > 0.0, 1, 0), tl.where(opened, 2, 3))
+    else:
+        low, high = form, form
+        for r in tl.static_range(1, RAYS):
+            ray = numbers + r * (K + 2)
+            form = tl.load(ray) * _load(rows, 0, at, inside, KIND, ALIGNED, WHOLE)
+            form -= tl.load(ray + (K + 1))
+            for j in tl.static_range(1, K + 1):
+                form += tl.load(ray + j) * _load(rows, j, at, inside, KIND, ALIGNED, WHOLE)
+            low, high = tl.minimum(low, form), tl.maximum(high, form)
+        sound = room < huge  # no form can have overflowed then, and none is NaN
+        kept = sound & (low > room)
+        dropped = sound & (high < -room)
+        opened = sound & (low < -room) & (high > room)
+        code = tl.where(kept, 1, tl.where(dropped, 0, tl.where(opened, 2, 3)))
+    if WHOLE:
+        tl.store(state + at, code.to(tl.uint8))
+    else:
+        tl.store(state + at, code.to(tl.uint8), mask=inside)
+        kept = kept & inside
+
+    tile = program * TILES + tl.arange(0, TILES)
+    used = tile < tiles
+    found = tl.reshape(kept.to(tl.int32), (TILES, TILE))
+    tl.store(counts + tile, tl.sum(found, axis=1), mask=used)
+    for j in tl.static_range(K + 1):
+        x = tl.where(kept, _load(rows, j, at, inside, KIND, ALIGNED, WHOLE), 0.0)
+        size = tl.abs(x)
+        lowest = tl.where(size > 0.0, size, float("inf"))
+        place = tile + j * tiles
+        total = tl.sum(tl.reshape(x.to(tl.float64), (TILES, TILE)), axis=1)
+        tl.store(totals + place, total, mask=used)
+        total = tl.sum(tl.reshape(size.to(tl.float64), (TILES, TILE)), axis=1)
+        tl.store(sizes + place, total, mask=used)
+        tl.store(least + place, tl.min(tl.reshape(lowest, (TILES, TILE)), axis=1), mask=used)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
 def sift(  # type: ignore[no-untyped-def]
     rows, numbers, state, totals, sizes, least, counts, n, tiles,
-    K: tl.constexpr, RAYS: tl.constexpr, OVAL: tl.constexpr, DTYPE: tl.constexpr,
+    K: tl.constexpr, RAYS: tl.constexpr, OVAL: tl.constexpr, KIND: tl.constexpr,
     ALIGNED: tl.constexpr, TILE: tl.constexpr, TILES: tl.constexpr,
 ):  # fmt: skip
     """Tell what is surely kept, dropped and open, and add up what is kept, tile by tile.
@@ -54,7 +136,8 @@ def sift(  # type: ignore[no-untyped-def]
     Parameters
     ----------
     rows : int64, shape (1 + K,)
-        Addresses of the scores, of dtype `DTYPE`; multiples of 16 where `ALIGNED`.
+        Addresses of the scores, float32, or with `KIND` 1 float16, with 2 bfloat16; multiples of
+        16 where `ALIGNED`.
     numbers : float32
         `RAYS` rays of K + 2 entries; reach, K + 2; with `OVAL` the factor, (K + 1)²; then tiny,
         huge, shrink, drop, beside and far: see :class:`cops_lp.torch.sieve.Sieve`.
@@ -71,68 +154,17 @@ def sift(  # type: ignore[no-untyped-def]
         ⌈n / TILE⌉.
     """
     program = tl.program_id(0).to(tl.int64)
-    at = program * (TILE * TILES) + tl.arange(0, TILE * TILES)
-    inside = at < n
-    reach = numbers + RAYS * (K + 2)
-    factor = reach + (K + 2)
-    rest = factor + (K + 1) * (K + 1) * OVAL
-    tiny, huge, shrink = tl.load(rest), tl.load(rest + 1), tl.load(rest + 2)
-    drop, beside, far = tl.load(rest + 3), tl.load(rest + 4), tl.load(rest + 5)
-
-    x = _load(rows, 0, at, inside, DTYPE, ALIGNED)
-    form = tl.load(numbers) * x - tl.load(numbers + (K + 1))
-    room = tl.load(reach) * tl.abs(x) + tl.load(reach + (K + 1))
-    for j in tl.static_range(1, K + 1):
-        x = _load(rows, j, at, inside, DTYPE, ALIGNED)
-        form += tl.load(numbers + j) * x
-        room += tl.load(reach + j) * tl.abs(x)
-    if OVAL:
-        last = tl.load(factor + K * (K + 1) + K)
-        square = tl.zeros([TILE * TILES], tl.float32) + (last * last + tiny)
-        for t in tl.static_range(K):
-            line = factor + t * (K + 1)
-            g = tl.zeros([TILE * TILES], tl.float32) + tl.load(line + K)
-            for j in tl.static_range(t, K):
-                g += tl.load(line + j) * _load(rows, 1 + j, at, inside, DTYPE, ALIGNED)
-            square += g * g
-        beyond = tl.abs(form) - room
-        sure = (beyond > 0.0) & (beyond * beyond > square) & (beyond < float("inf"))
-        near = tl.abs(form) + (room - beside)
-        opened = ((near < 0.0) | (near * near < square * shrink - drop)) & (near < far)
-        kept = sure & (form > 0.0)
-        code = tl.where(sure, tl.where(form > 0.0, 1, 0), tl.where(opened, 2, 3))
+    # Loads that need no mask are of 16 bytes, whatever n is.
+    if (program + 1) * (TILE * TILES) <= n:
+        _sift(
+            rows, numbers, state, totals, sizes, least, counts, n, tiles, program,
+            K, RAYS, OVAL, KIND, ALIGNED, True, TILE, TILES,
+        )  # fmt: skip
     else:
-        low, high = form, form
-        for r in tl.static_range(1, RAYS):
-            ray = numbers + r * (K + 2)
-            form = tl.load(ray) * _load(rows, 0, at, inside, DTYPE, ALIGNED) - tl.load(
-                ray + (K + 1)
-            )
-            for j in tl.static_range(1, K + 1):
-                form += tl.load(ray + j) * _load(rows, j, at, inside, DTYPE, ALIGNED)
-            low, high = tl.minimum(low, form), tl.maximum(high, form)
-        sound = room < huge  # no form can have overflowed then, and none is NaN
-        kept = sound & (low > room)
-        dropped = sound & (high < -room)
-        opened = sound & (low < -room) & (high > room)
-        code = tl.where(kept, 1, tl.where(dropped, 0, tl.where(opened, 2, 3)))
-    tl.store(state + at, code.to(tl.uint8), mask=inside)
-
-    kept = kept & inside
-    tile = program * TILES + tl.arange(0, TILES)
-    used = tile < tiles
-    found = tl.reshape(kept.to(tl.int32), (TILES, TILE))
-    tl.store(counts + tile, tl.sum(found, axis=1), mask=used)
-    for j in tl.static_range(K + 1):
-        x = tl.where(kept, _load(rows, j, at, inside, DTYPE, ALIGNED), 0.0)
-        size = tl.abs(x)
-        lowest = tl.where(size > 0.0, size, float("inf"))
-        place = tile + j * tiles
-        total = tl.sum(tl.reshape(x.to(tl.float64), (TILES, TILE)), axis=1)
-        tl.store(totals + place, total, mask=used)
-        total = tl.sum(tl.reshape(size.to(tl.float64), (TILES, TILE)), axis=1)
-        tl.store(sizes + place, total, mask=used)
-        tl.store(least + place, tl.min(tl.reshape(lowest, (TILES, TILE)), axis=1), mask=used)
+        _sift(
+            rows, numbers, state, totals, sizes, least, counts, n, tiles, program,
+            K, RAYS, OVAL, KIND, ALIGNED, False, TILE, TILES,
+        )  # fmt: skip
 
 
 class FusedSieve:
@@ -149,7 +181,9 @@ class FusedSieve:
     def __init__(self, prepared: Prepared) -> None:
         assert prepared.single
         of = Sieve(prepared)
-        self._rays, self._oval = len(of.rays), bool(of.factor)
+        self._oval = bool(of.factor)
+        self._rays = next(count for count in _RAYS if count >= len(of.rays))
+        of.rays += [of.rays[0]] * (self._rays - len(of.rays))
         rest = [of.tiny, of.huge, of.shrink, of.drop, of.beside, of.far]
         lines = [*of.rays, of.reach, *of.factor, rest]
         numbers = [x for line in lines for x in line]
@@ -157,9 +191,8 @@ class FusedSieve:
 
     def dtype(self, own: list[torch.dtype]) -> torch.dtype:
         """See :meth:`Sift.dtype`; the scores' own where they have one, so that none is copied."""
-        return (
-            own[0] if own[0] in _DTYPES and all(each == own[0] for each in own) else torch.float32
-        )
+        alike = own[0] in _KINDS and all(each == own[0] for each in own)
+        return own[0] if alike else torch.float32
 
     def __call__(self, rows: Rows, kept: torch.Tensor, sums: list[ExactSum]) -> Sifted:
         """See :meth:`Sift.__call__`."""
@@ -178,12 +211,12 @@ class FusedSieve:
         with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
             sift[(-(-tiles // _TILES),)](
                 addresses, self._numbers, state, totals, sizes, least, counts, n, tiles,
-                **how, DTYPE=_DTYPES[rows[0].dtype], TILE=TILE, TILES=_TILES, num_warps=_WARPS,
+                **how, KIND=_KINDS[rows[0].dtype], TILE=TILE, TILES=_TILES, num_warps=_WARPS,
             )  # fmt: skip
         for row, total, size, low, exact in zip(rows, totals, sizes, least, sums, strict=True):
-            rest = exact.add_tiles(total, size, low)
-            if len(rest):
-                exact.split(_entries(row, state, rest))
+            for rest in torch.split(exact.add_tiles(total, size, low), _AT_ONCE):
+                if len(rest):
+                    exact.split(_entries(row, state, rest))
         index = (state > 1).nonzero().squeeze(1)
         opened = state[index] == 2
         state[index] = 0
@@ -198,6 +231,12 @@ def _entries(row: torch.Tensor, state: torch.Tensor, tiles: torch.Tensor) -> tor
     return torch.where(state[index] == 1, row[index].double(), 0.0)
 
 
+def takes(prepared: Prepared) -> bool:
+    """Whether the kernel is compiled for a region of this kind in a few seconds."""
+    rays, width = map(int, prepared.rays.shape)
+    return width - 1 <= _MOST_ROWS and rays <= _RAYS[-1]
+
+
 @cache
 def works_on(device: torch.device) -> bool:
     """Whether Triton can compile for a device here; warns once where it can't."""
@@ -208,7 +247,9 @@ def works_on(device: torch.device) -> bool:
         found = FusedSieve(Prepared(region, 0, np.dtype(np.float32)))(
             [row], kept, [ExactSum(device)]
         )
-        return int(found.kept) == 3
+        return bool(int(found.kept) == 3)
+    except torch.cuda.OutOfMemoryError:
+        raise
     except Exception as error:  # no C compiler, no driver for this build: whatever it raises
         warn(
             f"Triton fails on {device} ({type(error).__name__}: {error}): scores are screened by "

@@ -23,7 +23,7 @@ WIDER = 4.0
 """Margins of the compiled kernels times this: what is sure here is decided the same way there,
 whatever both round."""
 
-_SAFE = 1e25  # of a quotient of a ray's entries: single precision holds its products
+_SAFE = 1e25  # how far from 1 a quotient of a ray's entries may be: products with it are precise
 
 Rows = list[torch.Tensor]
 
@@ -99,6 +99,8 @@ class Sieve:
         Twice what `reach` has for weights that are to stay open.
     far : float
         A form as large as this is never surely open: its square may overflow.
+    most : float
+        What terms and squares must stay below where none may overflow on the way.
     """
 
     def __init__(self, prepared: Prepared) -> None:
@@ -110,6 +112,7 @@ class Sieve:
         self.shrink, self.drop = 1.0 - 4.0 * WIDER * prepared.margin, 2.0 * self.tiny
         self.beside = 2.0 * float(prepared.beside) * (1.0 - WIDER * prepared.margin)
         self.far = 1e18 if prepared.single else 1e150
+        self.most = 1e36 if prepared.single else 1e300
 
 
 class TorchSieve:
@@ -162,7 +165,8 @@ class TorchSieve:
         """
         of = self._of
         alpha, *lam, mu = of.rays[0]
-        if max((abs(weight) for weight in lam), default=0.0) < _SAFE * alpha:
+        quotients = [abs(weight) / alpha for weight in lam if weight != 0.0]
+        if all(1.0 / _SAFE < quotient < _SAFE for quotient in quotients):
             unit, less, form = alpha, mu / alpha, rows[0]
             for row, weight in zip(rows[1:], lam, strict=True):
                 form = torch.add(form, row, alpha=weight / alpha)
@@ -179,7 +183,9 @@ class TorchSieve:
         room += share * (_dot(lam, sizes) + abs(mu))
         room += unit * len(rows) * 2.0 * torch.finfo(form.dtype).tiny  # what may underflow
         bound = (room + math.sqrt(square)) * (1.0 + 2.0 * share) * (1.0 + 1e-5)
-        if not (math.isfinite(bound) and math.isfinite(high - low) and bound < of.huge):
+        # Nor may anything overflow where compiled kernels form it: they decide nothing then.
+        terms = unit * max(abs(low), abs(high)) + 2.0 * _dot(lam, sizes) + abs(mu)
+        if not (math.isfinite(high - low) and bound < of.huge and max(square, terms) < of.most):
             kept.zero_()
             return torch.ones_like(kept)
         torch.gt(form, less + bound / unit, out=kept)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from typing import Any, Protocol
+from warnings import warn
 
 import numpy as np
 import torch
@@ -137,7 +139,7 @@ class TorchStore:
             found = sift(rows, sure, sums)
             kept += found.kept
             left, opened = found.index, found.opened
-            values = [row[left] for row in rows]
+            values = [row[left].to(self._torch_dtype) for row in rows]
             for j in massive:
                 own = torch.ones_like(opened)
                 for row, value in zip(values, equal[:, j].tolist(), strict=True):
@@ -150,10 +152,7 @@ class TorchStore:
             pieces.append((left + start, opened, values))
         index = torch.cat([left for left, _, _ in pieces])
         opened = torch.cat([opened for _, opened, _ in pieces])
-        scores = [
-            torch.cat([values[j] for _, _, values in pieces]).to(self._torch_dtype)
-            for j in range(len(sums))
-        ]
+        scores = [torch.cat([values[j] for _, _, values in pieces]) for j in range(len(sums))]
         doubtful = (~opened).nonzero().squeeze(1)
         near = _decided(
             torch.stack([row[doubtful] for row in scores]).cpu().numpy(), region, self._threads
@@ -237,11 +236,27 @@ def _block(size: int, sift: Sift) -> int:
 def _sieve(prepared: Prepared, device: torch.device) -> Sift:
     """The test of a region that is fastest on a device: see docs/torch.md."""
     if prepared.single and device.type == "cuda" and find_spec("triton") is not None:
-        from . import fused
-
-        if fused.works_on(device):
-            return fused.FusedSieve(prepared)
+        fused = _fused()
+        if fused is not None and fused.takes(prepared) and fused.works_on(device):
+            found: Sift = fused.FusedSieve(prepared)
+            return found
     return TorchSieve(prepared)
+
+
+@cache
+def _fused() -> Any:
+    """The module that needs Triton; None, with a warning, where Triton cannot be imported."""
+    try:
+        from . import fused
+    except Exception as error:  # an installation that is broken in whatever way
+        warn(
+            f"Triton is installed but fails ({type(error).__name__}: {error}): scores on a GPU are "
+            "screened by torch operations, which takes several times longer",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return None
+    return fused
 
 
 class _Combined:

@@ -81,18 +81,23 @@ class ExactSum:
         return scaled.tolist(), float(self._sizes)
 
     def split(self, values: torch.Tensor) -> None:
-        """Add float64 entries, whatever their range, but not their sizes.
+        """Add float64 entries, whatever their range, but not their sizes."""
+        large = values.abs() >= 2.0**_LARGE
+        if bool(large.any()):
+            self._take_off(torch.where(large, values, 0.0) * 2.0**-_DOWN, _DOWN)
+            values = torch.where(large, 0.0, values)
+        self._take_off(values, 0)
 
-        What a common grid holds is taken off them until nothing is left.
-        """
-        exponent = 0
+    def _take_off(self, values: torch.Tensor, exponent: int) -> None:
+        """Add 2^exponent times some entries: what a common grid holds, until nothing is left."""
         while True:
             largest = float(values.abs().amax())
             if largest == 0.0:
                 return
+            if not math.isfinite(largest):  # changed meanwhile, which the sizes tell
+                self._parts.append((values.sum(), exponent))
+                return
             top = math.frexp(largest)[1]
-            if top > _LARGE:
-                values, exponent, top = values * 2.0**-_DOWN, _DOWN, top - _DOWN
             grid = math.ldexp(1.0, top + max(len(values), 2).bit_length())
             high = (values + grid) - grid
             self._parts.append((high.sum(), exponent))

@@ -154,7 +154,9 @@ class TensorCandidates:
         chosen = inside
         for side in (kept, ~kept):
             part = distance[side]
-            limit = float(part.kthvalue(count)[0]) if len(part) > count else np.inf
+            limit = np.inf
+            if len(part) > count:  # kthvalue is no choice: torch counts it as not deterministic
+                limit = float(part.topk(count, largest=False).values.amax())
             chosen = chosen | (side & (distance <= limit))
         return self._gathered(chosen.nonzero().squeeze(1))
 
