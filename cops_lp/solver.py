@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from .assembly import unsolved_solution
-from .engine.driver import Relaxation, solve_relaxation
+from .engine.driver import solve_relaxation
 from .engine.failures import ChangedError, NotFiniteError, OutOfTimeError
 from .engine.nearest import nearest_weights
 from .engine.stores import Mask, Store, make_store
 from .engine.threads import thread_count
 from .engine.ties import lowest_first
+from .engine.whole import Relaxation
 from .errors import InfeasibleError, IntegerInfeasibleError, ProblemError, SolverError
 from .integral import prove_mask
 from .problem import ARRAY_CHANGED, FLOOR_TOLERANCE, Controls, Keep, PerControl, Problem

@@ -430,10 +430,10 @@ def test_floors_of_several_controls_that_cannot_be_met(floors, threads, monkeypa
     k = d // 10
     best = [float(np.sort(row)[-k:].sum(dtype=float)) for row in scores[1:]]
     how = {"keep": k, "floors": [a * b for a, b in zip(floors, best, strict=True)]}
-    real = driver._solve_all
+    real = driver.solve_all
     monkeypatch.setattr(
         driver,
-        "_solve_all",
+        "solve_all",
         lambda store, *a, **b: (all_of_them if store.size == d else real)(store, *a, **b),
     )
     solution = cops_lp.solve(

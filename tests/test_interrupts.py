@@ -132,7 +132,7 @@ def test_an_interrupt_before_the_first_pass_leaves_no_thread(monkeypatch):
 
 
 def test_a_mask_that_is_still_being_made_when_it_is_written(monkeypatch):
-    """Guard: `_solve_all`, which may write the mask before any screening, calls `close`."""
+    """Guard: `solve_all`, which may write the mask before any screening, calls `close`."""
     monkeypatch.setattr(stores, "_FILL", 1)
     real = stores.Beside
 

@@ -180,7 +180,7 @@ def test_sums_beyond_the_scores_own_range(K, d, dtype):
 @pytest.mark.parametrize("K", [0, 1, 2])
 @pytest.mark.parametrize("scale", [1e303, 1.3e303, 5e303, 1e306, 1e307, 1.7e308])
 def test_near_the_largest_number_answers_are_certified_or_refused(scale, K, d, signed):
-    """Guard: OverflowError wherever a sum leaves float64 (`screen`, `_solve_all`,
+    """Guard: OverflowError wherever a sum leaves float64 (`screen`, `solve_all`,
     `doubles.add`, math.fsum), which `solve` turns into an error that names the score."""
     x = (base(d, K) - 0.5 if signed else 0.5 + 0.5 * base(d, K)) * scale
     for keep in (1, 10, 0.5, d):

@@ -15,11 +15,9 @@ from functools import cache, lru_cache, partial
 
 import numpy as np
 
-from ..kernels.two_score import sum_dd
 from ..problem import FLOOR_TOLERANCE, JOINT_TOLERANCE
 from . import doubles
-from .candidates import AllWeights, Candidates
-from .exact import BEYOND, kept_copies, scaled_floors, solve_exact
+from .exact import BEYOND, kept_copies
 from .failures import NotFiniteError, OutOfTimeError
 from .guess import guess_region
 from .masses import Windows, find_masses, solve_by_windows, told_signs
@@ -28,8 +26,9 @@ from .pushing import SampleSearch, guess_rays, widened_rays
 from .region import Cone, Region
 from .screened import Screened, ends_of, largest_sizes
 from .stores import ArrayStore, Mask, Store
+from .whole import Relaxation, exponents_of, scaled_by, solve_all
 
-__all__ = ["Relaxation", "best_sum", "solve_relaxation"]
+__all__ = ["best_sum", "solve_relaxation"]
 
 _DIRECT = (1 << 14, 1 << 10, 1 << 10)  # weights, by K, up to which nothing is guessed
 _WHOLE = 1 << 15  # weights up to which the sample is all of them
@@ -45,53 +44,6 @@ _SEED = 20_210_712
 _OUTGROWN = 400  # powers of two by which open weights beyond the sample's range may overflow
 _LEAST = 2.0**-1074
 _CLEAR = 1e-6  # of the floors and of what can be kept: floors beyond doubt too high
-
-
-@dataclass(frozen=True, slots=True)
-class Relaxation:
-    """The relaxation's optimum over a whole store.
-
-    Attributes
-    ----------
-    feasible : bool
-        When False the rest describes the best mask of the certificate's combined control.
-    multipliers, multipliers_rest : ndarray of float64, shape (K,)
-        λ is the sum of the two.
-    threshold : float
-    kept_sums : ndarray of float64, shape (1 + K, 2)
-        Each score's sum over the weights with x = 1, double-doubles.
-    magnitudes : ndarray of float64, shape (1 + K,)
-        The same of absolute scores.
-    fractional : ndarray of int64
-        Flat indices, ascending, where 0 < x < 1.
-    values, fractional_scores : ndarray of float64, shapes (f,) and (1 + K, f)
-    gap : float
-        Σ max(0, r) − x r + Σ λ_j (A_j x − b_j), r = s − μ.
-    floors_gap : float
-        Σ λ_j |A_j x − b_j|.
-    passes, open_count : int
-        Reads of the whole store, and weights that the last one left open.
-    certificate : ndarray of float64, shape (K,), or None
-        When infeasible: y ≥ 0 with yᵀb > T_k(Aᵀy); `threshold` is then the k-th largest Aᵀy.
-    candidates : Candidates
-        The last read's open weights.
-    """
-
-    feasible: bool
-    multipliers: np.ndarray
-    multipliers_rest: np.ndarray
-    threshold: float
-    kept_sums: np.ndarray
-    magnitudes: np.ndarray
-    fractional: np.ndarray
-    values: np.ndarray
-    fractional_scores: np.ndarray
-    gap: float
-    floors_gap: float
-    passes: int
-    open_count: int
-    candidates: Candidates
-    certificate: np.ndarray | None = None
 
 
 def solve_relaxation(
@@ -145,7 +97,7 @@ def solve_relaxation(
         magnitudes = np.zeros(K)
     if d <= _DIRECT[min(K, 2)]:
         _check_time(deadline)
-        return _solve_all(store, k, floors, mask, magnitudes)
+        return solve_all(store, k, floors, mask, magnitudes)
     scaling: np.ndarray | None = None
     region: Region | None = None
     found: Relaxation | None = None
@@ -153,12 +105,12 @@ def solve_relaxation(
     for attempt, spread in enumerate(_SPREADS):
         whole = attempt == 0 and (late or d <= (_WHOLE if start is None else _WHOLE_NEAR))
         sample = store.gather(None if whole else _sample_index(d, K, attempt))
-        exponents = _exponents(largest_sizes(sample))
+        exponents = exponents_of(largest_sizes(sample))
         if scaling is None:
             scaling = exponents
         np.ldexp(sample, -scaling[:, None], out=sample)
         share = sample.shape[1] / d
-        expected = np.clip(_ldexp(floors[:, 0], -scaling[1:]), -BEYOND, BEYOND) * share
+        expected = np.clip(scaled_by(floors[:, 0], -scaling[1:]), -BEYOND, BEYOND) * share
         previous, region = region, None
         if not (attempt > 1 or isinstance(previous, Cone)):
             near = None if start is None or attempt else _scaled(start, scaling)
@@ -178,13 +130,13 @@ def solve_relaxation(
         if isinstance(region, Cone) and K > 1 and not (attempt or part or region.rays[:, 0].any()):
             # The sample says by far that floors contradict each other: to prove that takes one
             # pass, and another to see that the other scores are finite.
-            y = _ldexp(_best_certificate(sample, k * share, expected, region), -scaling[1:])
+            y = scaled_by(_best_certificate(sample, k * share, expected, region), -scaling[1:])
             _check_time(deadline)
             refuted = _refuted(store, k, floors, y, deadline)
             passes += 1
             if refuted is not None:
                 _check_time(deadline)
-                _exponents(store.screen(raw, None).largest())
+                exponents_of(store.screen(raw, None).largest())
                 return replace(refuted, passes=passes + 1)
         # Where the sample is everything, the exact solver takes care of masses.
         equal = None if whole else _masses(sample, region, scaling)
@@ -194,7 +146,7 @@ def solve_relaxation(
         left = k - screened.kept
         if not 0 <= left <= screened.open_count:
             continue  # wrong by more than the open weights can mend
-        if np.any(_exponents(screened.largest()) > scaling + _OUTGROWN):
+        if np.any(exponents_of(screened.largest()) > scaling + _OUTGROWN):
             scaling = region = None
             continue
         inner = _solve_open(
@@ -215,7 +167,7 @@ def solve_relaxation(
         elif any(region.contains(ray) for ray in _optimal_rays(screened, inner, region, scaling)):
             return _joined(store, screened, inner, raw.width(), mask, passes)
     _check_time(deadline)
-    return _solve_all(store, k, floors, mask, magnitudes, passes)
+    return solve_all(store, k, floors, mask, magnitudes, passes)
 
 
 def _check_time(deadline: float) -> None:
@@ -249,61 +201,6 @@ def best_sum(store: Store, k: int, deadline: float = math.inf) -> tuple[float, f
     except NotFiniteError:
         return None
     return float(found.kept_sums[0, 0]), float(found.magnitudes[0])
-
-
-def _solve_all(
-    store: Store,
-    k: int,
-    floors: np.ndarray,
-    mask: np.ndarray | None,
-    magnitudes: np.ndarray,
-    passes: int = 0,
-    hints: np.ndarray | None = None,
-) -> Relaxation:
-    """Leave every weight open: for small problems, and where guesses keep failing."""
-    scores = store.gather(None)
-    scaling = _exponents(largest_sizes(scores))
-    np.ldexp(scores, -scaling[:, None], out=scores)
-    vertex = solve_exact(
-        scores,
-        k,
-        scaled_floors(floors, scaling[1:, None]),
-        _ldexp(magnitudes, -scaling[1:]),
-        hints=hints if hints is None else _ldexp(hints, scaling[1:] - scaling[0]),
-    )
-    if mask is not None:
-        store.close()  # what may still make the mask's pages would overwrite it
-        mask[:] = vertex.kept
-    kept = scores[:, vertex.kept]
-    multipliers = _ldexp(vertex.multipliers, scaling[0] - scaling[1:]) + 0.0  # no −0
-    back = _ldexp(multipliers, scaling[1:] - scaling[0])
-    gap = vertex.complementarity + vertex.residual
-    if vertex.feasible and not np.array_equal(back, vertex.multipliers):
-        gap = np.nan  # λ is beyond float64 in these units
-    certificate = None
-    if vertex.certificate is not None:
-        certificate = _ldexp(vertex.certificate, -scaling[1:])
-    kept_sums = _ldexp(np.array([*map(sum_dd, map(np.ascontiguousarray, kept))]), scaling[:, None])
-    sizes = _ldexp(np.abs(kept).sum(axis=1), scaling)
-    if not np.isfinite(sizes).all():
-        raise OverflowError
-    return Relaxation(
-        feasible=vertex.feasible,
-        multipliers=multipliers,
-        multipliers_rest=_ldexp(vertex.multipliers_rest, scaling[0] - scaling[1:]),
-        threshold=float(_ldexp(sum(vertex.threshold), scaling[0] * vertex.feasible)),
-        kept_sums=kept_sums,
-        magnitudes=sizes,
-        fractional=vertex.fractional,
-        values=vertex.values,
-        fractional_scores=_ldexp(scores[:, vertex.fractional], scaling[:, None]),
-        gap=float(_ldexp(gap, scaling[0])),
-        floors_gap=float(_ldexp(vertex.floors_gap, scaling[0])),
-        passes=passes + 1,
-        open_count=store.size,
-        candidates=AllWeights(scores, scaling),
-        certificate=certificate,
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,7 +240,7 @@ def _solve_open(
     ) -> tuple[Relaxation, Mask]:
         inner = store.open_store(screened, copies)
         kept = inner.new_mask()
-        solver = partial(_solve_all, hints=region.lam_range() if K == 1 else None)
+        solver = partial(solve_all, hints=region.lam_range() if K == 1 else None)
         # After a cone another one is likely, which costs more than some ten thousand weights.
         least = _SMALL if middle is None and K == 1 else _DIRECT[min(K, 2)]
         if inner.size * _SHRINK <= d and inner.size > least:
@@ -458,7 +355,7 @@ def _masses(sample: np.ndarray, region: Region, scaling: np.ndarray) -> np.ndarr
     opened = ArrayStore(tuple(some)).screen(region, None).scores
     if opened.shape[1] * _CROWDED < some.shape[1]:
         opened = opened[:, :0]
-    return _ldexp(find_masses(opened), scaling[:, None])
+    return scaled_by(find_masses(opened), scaling[:, None])
 
 
 def _optimal_rays(
@@ -485,7 +382,7 @@ def _optimal_rays(
 def _scaled(ray: np.ndarray, scaling: np.ndarray) -> np.ndarray:
     """A finite ray in scaled units."""
     scaled = ray.copy()
-    scaled[1:-1] = _ldexp(ray[1:-1], scaling[1:] - scaling[0])
+    scaled[1:-1] = scaled_by(ray[1:-1], scaling[1:] - scaling[0])
     scaled[-1] = np.ldexp(ray[-1], -scaling[0])
     return scaled
 
@@ -580,21 +477,3 @@ def _sample_index(d: int, K: int, attempt: int) -> np.ndarray:
     index = np.minimum(((np.arange(r) + offsets) * (d / r)).astype(np.int64), d - 1)
     index.flags.writeable = False  # shared by the solves of one size
     return index
-
-
-def _exponents(largest: np.ndarray) -> np.ndarray:
-    """Powers of two that bring each score's largest absolute value to about 1.
-
-    Raises
-    ------
-    NotFiniteError
-    """
-    if not np.isfinite(largest).all():  # extremes pass NaN on
-        raise NotFiniteError
-    _, exponents = np.frexp(largest.astype(np.float64))
-    return np.asarray(np.clip(exponents, -1000, 1000))
-
-
-def _ldexp(x: np.ndarray | float, exponents: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):  # an overflow shows in the result and fails its checks
-        return np.asarray(np.ldexp(x, exponents))

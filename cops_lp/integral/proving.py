@@ -16,9 +16,9 @@ import time
 
 import numpy as np
 
-from ..engine.driver import Relaxation
 from ..engine.nearest import weights_within
 from ..engine.stores import Store
+from ..engine.whole import Relaxation
 from ..rounding import Rounded
 from .core import Core, search_core, sums_of
 from .enumerating import MOST_MASKS, best_of_all

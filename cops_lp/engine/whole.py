@@ -1,0 +1,138 @@
+"""The relaxation's optimum, and how it is found where every weight is left open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..kernels.two_score import sum_dd
+from .candidates import AllWeights, Candidates
+from .exact import scaled_floors, solve_exact
+from .failures import NotFiniteError
+from .screened import largest_sizes
+from .stores import Store
+
+__all__ = ["Relaxation", "exponents_of", "scaled_by", "solve_all"]
+
+
+@dataclass(frozen=True, slots=True)
+class Relaxation:
+    """The relaxation's optimum over a whole store.
+
+    Attributes
+    ----------
+    feasible : bool
+        When False the rest describes the best mask of the certificate's combined control.
+    multipliers, multipliers_rest : ndarray of float64, shape (K,)
+        λ is the sum of the two.
+    threshold : float
+    kept_sums : ndarray of float64, shape (1 + K, 2)
+        Each score's sum over the weights with x = 1, double-doubles.
+    magnitudes : ndarray of float64, shape (1 + K,)
+        The same of absolute scores.
+    fractional : ndarray of int64
+        Flat indices, ascending, where 0 < x < 1.
+    values, fractional_scores : ndarray of float64, shapes (f,) and (1 + K, f)
+    gap : float
+        Σ max(0, r) − x r + Σ λ_j (A_j x − b_j), r = s − μ.
+    floors_gap : float
+        Σ λ_j |A_j x − b_j|.
+    passes, open_count : int
+        Reads of the whole store, and weights that the last one left open.
+    certificate : ndarray of float64, shape (K,), or None
+        When infeasible: y ≥ 0 with yᵀb > T_k(Aᵀy); `threshold` is then the k-th largest Aᵀy.
+    candidates : Candidates
+        The last read's open weights.
+    """
+
+    feasible: bool
+    multipliers: np.ndarray
+    multipliers_rest: np.ndarray
+    threshold: float
+    kept_sums: np.ndarray
+    magnitudes: np.ndarray
+    fractional: np.ndarray
+    values: np.ndarray
+    fractional_scores: np.ndarray
+    gap: float
+    floors_gap: float
+    passes: int
+    open_count: int
+    candidates: Candidates
+    certificate: np.ndarray | None = None
+
+
+def solve_all(
+    store: Store,
+    k: int,
+    floors: np.ndarray,
+    mask: np.ndarray | None,
+    magnitudes: np.ndarray,
+    passes: int = 0,
+    hints: np.ndarray | None = None,
+) -> Relaxation:
+    """Leave every weight open: for small problems, and where guesses keep failing."""
+    scores = store.gather(None)
+    scaling = exponents_of(largest_sizes(scores))
+    np.ldexp(scores, -scaling[:, None], out=scores)
+    vertex = solve_exact(
+        scores,
+        k,
+        scaled_floors(floors, scaling[1:, None]),
+        scaled_by(magnitudes, -scaling[1:]),
+        hints=hints if hints is None else scaled_by(hints, scaling[1:] - scaling[0]),
+    )
+    if mask is not None:
+        store.close()  # what may still make the mask's pages would overwrite it
+        mask[:] = vertex.kept
+    kept = scores[:, vertex.kept]
+    multipliers = scaled_by(vertex.multipliers, scaling[0] - scaling[1:]) + 0.0  # no −0
+    back = scaled_by(multipliers, scaling[1:] - scaling[0])
+    gap = vertex.complementarity + vertex.residual
+    if vertex.feasible and not np.array_equal(back, vertex.multipliers):
+        gap = np.nan  # λ is beyond float64 in these units
+    certificate = None
+    if vertex.certificate is not None:
+        certificate = scaled_by(vertex.certificate, -scaling[1:])
+    kept_sums = np.array([*map(sum_dd, map(np.ascontiguousarray, kept))])
+    kept_sums = scaled_by(kept_sums, scaling[:, None])
+    sizes = scaled_by(np.abs(kept).sum(axis=1), scaling)
+    if not np.isfinite(sizes).all():
+        raise OverflowError
+    return Relaxation(
+        feasible=vertex.feasible,
+        multipliers=multipliers,
+        multipliers_rest=scaled_by(vertex.multipliers_rest, scaling[0] - scaling[1:]),
+        threshold=float(scaled_by(sum(vertex.threshold), scaling[0] * vertex.feasible)),
+        kept_sums=kept_sums,
+        magnitudes=sizes,
+        fractional=vertex.fractional,
+        values=vertex.values,
+        fractional_scores=scaled_by(scores[:, vertex.fractional], scaling[:, None]),
+        gap=float(scaled_by(gap, scaling[0])),
+        floors_gap=float(scaled_by(vertex.floors_gap, scaling[0])),
+        passes=passes + 1,
+        open_count=store.size,
+        candidates=AllWeights(scores, scaling),
+        certificate=certificate,
+    )
+
+
+def exponents_of(largest: np.ndarray) -> np.ndarray:
+    """Powers of two that bring each score's largest absolute value to about 1.
+
+    Raises
+    ------
+    NotFiniteError
+    """
+    if not np.isfinite(largest).all():  # extremes pass NaN on
+        raise NotFiniteError
+    _, exponents = np.frexp(largest.astype(np.float64))
+    return np.asarray(np.clip(exponents, -1000, 1000))
+
+
+def scaled_by(x: np.ndarray | float, exponents: np.ndarray) -> np.ndarray:
+    """x · 2^exponents."""
+    with np.errstate(over="ignore"):  # an overflow shows in the result and fails its checks
+        return np.asarray(np.ldexp(x, exponents))
