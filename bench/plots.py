@@ -10,7 +10,9 @@ import matplotlib as mpl
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 from .complexity import slopes
 from .peers import OURS
@@ -85,7 +87,7 @@ def plot_complexity(run: Mapping[str, Any], folder: Path, stem: str) -> list[Pat
     def memory(axes: Axes) -> None:
         lines(axes, lambda result, d: max(float(result["extra_bytes"]), 4096.0) / d)
         axes.axhline(1.0, color="black", linewidth=0.8, linestyle="--")
-        axes.annotate("the mask", (0.99, 1.0), xycoords=("axes fraction", "data"), ha="right")
+        axes.annotate("the mask", (0.01, 1.0), xycoords=("axes fraction", "data"), va="bottom")
         _label(axes, "extra memory at the peak (bytes per weight)", "Memory beyond the scores")
 
     return [
@@ -117,7 +119,7 @@ def plot_peers(run: Mapping[str, Any], folder: Path, stem: str) -> list[Path]:
                 x = sorted(points)
                 y = [sorted(points[d])[len(points[d]) // 2] for d in x]
                 axes.plot(x, y, label=who, **_look(number))
-            _label(axes, "time of a solve, median (s)", f"General solvers, K = {K}")
+            _label(axes, "time of a solve, median (s)", f"Other ways, K = {K}")
 
         found.append(_draw(folder / f"{stem}-K{K}.svg", times))
     return found
@@ -128,17 +130,26 @@ def _look(number: int) -> dict[str, Any]:
         "color": _COLORS[number % len(_COLORS)],
         "marker": _MARKERS[number % len(_MARKERS)],
         "markersize": 5,
+        "linestyle": "-" if number < len(_COLORS) else "--",
+        "zorder": 3.0 if number == 0 else 2.0,
     }
 
 
 def _label(axes: Axes, what: str, title: str) -> None:
     axes.set(xscale="log", yscale="log", xlabel="weights d", ylabel=what, title=title)
-    axes.legend(fontsize=8)
+    # Beside the lines, in their order at the right.
+    lines, names = axes.get_legend_handles_labels()
+    ends = [float(np.asarray(line.get_ydata())[-1]) for line in lines if isinstance(line, Line2D)]
+    order = sorted(range(len(ends)), key=lambda i: -ends[i])
+    axes.legend(
+        [lines[i] for i in order], [names[i] for i in order],
+        fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5),
+    )  # fmt: skip
 
 
 def _draw(path: Path, draw: Callable[[Axes], None]) -> Path:
     with mpl.rc_context(_STYLE):  # type: ignore[arg-type]
-        figure, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
+        figure, axes = plt.subplots(figsize=(7.6, 4.2), layout="constrained")
         try:
             draw(axes)
             figure.savefig(path, metadata={"Date": None, "Creator": None})
