@@ -366,7 +366,7 @@ def test_a_peer_that_does_not_end_counts_as_the_limit(peers_run):
     assert failed["ratio"] > 100  # over ours with this d and K, from other processes
     (skipped,) = [row for row in rows if row["d"] == 10**6]
     assert skipped["status"] == "skipped"
-    assert "minutes" in skipped["message"]
+    assert "quarter of an hour" in skipped["message"]
     assert "median" not in skipped
 
 
