@@ -67,14 +67,15 @@ def assert_same(found, whole, expected, fields=FIELDS):
         assert np.array_equal(one, two), "changed"
 
 
-def check(seed, scores, rank, size, fields=FIELDS, **how):
+def check(seed, scores, rank, size, fields=FIELDS, place="cpu", **how):
     """Solve tensors in shards, and on one of the ranks in one process."""
     bounds = cuts(seed, scores[0].numel(), size)
-    target, *controls = of_rank(scores, bounds, rank)
+    target, *controls = (row.to(place) for row in of_rank(scores, bounds, rank))
     found = ct.solve_sharded(target, controls, threads=1, **how)
     whole = np.asarray(found.solution.mask)
     assert found.masks.dtype == torch.bool
-    assert np.array_equal(found.masks.numpy(), whole[bounds[rank] : bounds[rank + 1]])
+    assert found.masks.device == torch.device(place)
+    assert np.array_equal(found.masks.cpu().numpy(), whole[bounds[rank] : bounds[rank + 1]])
     assert whole.sum() == (found.solution.keep if found.solution.status is Status.OPTIMAL else 0)
     if seed % size == rank:
         expected = cops_lp.solve(
@@ -211,6 +212,27 @@ def on_a_device(rank, size):
             assert isinstance(found.solution.mask.own, (TensorMask, np.ndarray))
     finally:
         mapping.VIEWED, store._block = viewed, block
+
+
+@case
+def on_a_device_with_a_memory_of_its_own(rank, size):
+    try:
+        from simulated_device import DEVICE, Simulated
+    except pytest.skip.Exception:  # torch 2.4
+        return
+    block = store._block
+    store._block = lambda size, most: 20_000
+    try:
+        with Simulated() as device:
+            for seed, K in enumerate((0, 1, 2)):
+                scores = random_scores(seed, K, 70_000, torch.float32)
+                check(seed, scores, rank, size, place=DEVICE, keep=0.2, **retained(K))
+            levels = random_scores(3, 1, 70_000, torch.bfloat16, "integers")
+            found = check(3, levels, rank, size, place=DEVICE, keep=0.2, retain=0.6).solution
+            assert cops_lp.certify(found.problem, found)
+        assert device.moved > 70_000 // size
+    finally:
+        store._block = block
 
 
 @case

@@ -458,6 +458,7 @@ INTERRUPTED = """
 import os, signal, sys
 import cops_lp.torch as ct
 from cops_lp.cli import densities, main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits none
 real = densities.{name}
 def interrupted(*args, **options):
     os.kill(os.getpid(), signal.SIGINT)

@@ -13,6 +13,7 @@ import sys
 import numpy as np
 import pytest
 
+import cops_lp
 from cops_lp import Status
 from cops_lp.engine.region import Cone, Ellipsoid
 from cops_lp.engine.stores import ArrayStore, Prepared
@@ -115,6 +116,42 @@ def test_hard_inputs(name, kernel):
             both(target, [control], keep=keep, floors=floor)
 
 
+@pytest.mark.parametrize("kind", ["float32", "bfloat16"])
+def test_on_a_device_with_a_memory_of_its_own(kind, kernel, monkeypatch):
+    from .simulated_device import DEVICE, Simulated, There
+
+    class Launcher:  # Triton's interpreter knows no such device
+        def __getitem__(self, grid):
+            def run(*args, **how):
+                launched.append(how)
+                raw = (x.raw if isinstance(x, There) else x for x in args)
+                return kernel_itself[grid](*raw, **how)
+
+            return run
+
+    launched, kernel_itself = [], fused.sift
+
+    rng = np.random.default_rng(8)
+    scores = [
+        torch.from_numpy(rng.exponential(size=30_000)).to(getattr(torch, kind)) for _ in range(3)
+    ]
+    arrays = cops_lp.solve(*_halved(scores), keep=0.1, retain=0.6)
+    monkeypatch.setattr(fused, "sift", Launcher())
+    with Simulated():
+        there = cops_lp.solve(*_halved([row.to(DEVICE) for row in scores]), keep=0.1, retain=0.6)
+        assert there.mask.tensor.device == DEVICE
+        assert np.array_equal(np.asarray(there.mask), np.asarray(arrays.mask))
+    assert np.array_equal(there.multipliers, arrays.multipliers)
+    assert there.objective == arrays.objective
+    assert kernel
+    assert launched
+
+
+def _halved(rows):
+    target, *controls = (TensorPieces([row[:12_345], row[12_345:]]) for row in rows)
+    return target, controls
+
+
 def test_both_sieves_tell_the_same():
     rng = np.random.default_rng(3)
     for K in range(4):
@@ -187,13 +224,14 @@ signature = dict(
     counts="*i32", n="i64", tiles="i64",
 )
 aligned = {(i,): [["tt.divisibility", 16]] for i in range(7)}  # not n: whatever that is
+options = {"num_warps": 8, "enable_fp_fusion": True}
 for K, rays, oval, kind in ((1, 1, True, 0), (4, 1, True, 2), (2, 8, False, 1)):
     constants = dict(
         K=K, RAYS=rays, OVAL=oval, KIND=kind, ALIGNED=True, TILE=1024, TILES=2
     )
     source = ASTSource(sift, signature | dict.fromkeys(constants, "constexpr"), constants, aligned)
     for target in (GPUTarget("cuda", 80, 32), GPUTarget("cuda", 90, 32)):
-        made = triton.compile(source, target=target, options={"num_warps": 8})
+        made = triton.compile(source, target=target, options=options)
         assert len(made.asm["cubin"]) > 1000
         if kind == 0:
             assert "ld.global.v4.b32" in made.asm["ptx"]  # 16 bytes at once

@@ -99,6 +99,8 @@ class Checkpointed(nn.Module):
         return self.head(x)
 
 
+# What the checkpoints of torch 2.4 call.
+@pytest.mark.filterwarnings("ignore:.*torch.cpu.amp.autocast:FutureWarning")
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("name", [*BY_LOSS, *BY_INPUTS])
 def test_checkpointed_models(name, masked):
