@@ -54,7 +54,7 @@ def _load(  # type: ignore[no-untyped-def]
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _sift(  # type: ignore[no-untyped-def]
-    rows, numbers, state, totals, sizes, least, counts, n, tiles, program,
+    rows, numbers, state, totals, sizes, least, counts, unsure, n, tiles, program,
     K: tl.constexpr, RAYS: tl.constexpr, OVAL: tl.constexpr, KIND: tl.constexpr,
     ALIGNED: tl.constexpr, WHOLE: tl.constexpr, TILE: tl.constexpr, TILES: tl.constexpr,
 ):  # fmt: skip
@@ -108,11 +108,14 @@ def _sift(  # type: ignore[no-untyped-def]
     else:
         tl.store(state + at, code.to(tl.uint8), mask=inside)
         kept = kept & inside
+        code = tl.where(inside, code, 0)
 
     tile = program * TILES + tl.arange(0, TILES)
     used = tile < tiles
     found = tl.reshape(kept.to(tl.int32), (TILES, TILE))
     tl.store(counts + tile, tl.sum(found, axis=1), mask=used)
+    found = tl.reshape((code > 1).to(tl.int32), (TILES, TILE))
+    tl.store(unsure + tile, tl.sum(found, axis=1), mask=used)
     for j in tl.static_range(K + 1):
         x = tl.where(kept, _load(rows, j, at, inside, KIND, ALIGNED, WHOLE), 0.0)
         size = tl.abs(x)
@@ -128,7 +131,7 @@ def _sift(  # type: ignore[no-untyped-def]
 # Not compiled anew where a size is a multiple of 16.
 @triton.jit(do_not_specialize=["n", "tiles"])  # type: ignore[untyped-decorator]
 def sift(  # type: ignore[no-untyped-def]
-    rows, numbers, state, totals, sizes, least, counts, n, tiles,
+    rows, numbers, state, totals, sizes, least, counts, unsure, n, tiles,
     K: tl.constexpr, RAYS: tl.constexpr, OVAL: tl.constexpr, KIND: tl.constexpr,
     ALIGNED: tl.constexpr, TILE: tl.constexpr, TILES: tl.constexpr,
 ):  # fmt: skip
@@ -148,8 +151,8 @@ def sift(  # type: ignore[no-untyped-def]
         Of each tile's kept weights: sums of each score and of its absolute values.
     least : float32, shape (1 + K, tiles), filled
         Their least absolute value but 0; ∞ of none.
-    counts : int32, shape (tiles,), filled
-        How many they are.
+    counts, unsure : int32, shape (tiles,), filled
+        How many they are, and how many are open or in doubt.
     n : int
     tiles : int
         ⌈n / TILE⌉.
@@ -158,14 +161,49 @@ def sift(  # type: ignore[no-untyped-def]
     # Loads that need no mask are of 16 bytes, whatever n is.
     if (program + 1) * (TILE * TILES) <= n:
         _sift(
-            rows, numbers, state, totals, sizes, least, counts, n, tiles, program,
+            rows, numbers, state, totals, sizes, least, counts, unsure, n, tiles, program,
             K, RAYS, OVAL, KIND, ALIGNED, True, TILE, TILES,
         )  # fmt: skip
     else:
         _sift(
-            rows, numbers, state, totals, sizes, least, counts, n, tiles, program,
+            rows, numbers, state, totals, sizes, least, counts, unsure, n, tiles, program,
             K, RAYS, OVAL, KIND, ALIGNED, False, TILE, TILES,
         )  # fmt: skip
+
+
+@triton.jit(do_not_specialize=["n", "tiles"])  # type: ignore[untyped-decorator]
+def collect(  # type: ignore[no-untyped-def]
+    state, ends, index, opened, n, tiles, TILE: tl.constexpr, TILES: tl.constexpr
+):
+    """List what is not sure, in order, and mark it as dropped.
+
+    Parameters
+    ----------
+    state : uint8, shape (n,), changed
+        As :func:`sift` fills it.
+    ends : int64, shape (tiles,)
+        How many there are up to the end of each tile.
+    index : int64, filled
+        Their positions.
+    opened : uint8, filled
+        1 where surely open, 0 where in doubt.
+    n, tiles : int
+    """
+    program = tl.program_id(0).to(tl.int64)
+    tile = program * TILES + tl.arange(0, TILES)
+    end = tl.load(ends + tile, mask=tile < tiles, other=0)
+    at = program * (TILE * TILES) + tl.arange(0, TILE * TILES)
+    if (program + 1) * (TILE * TILES) <= n:  # as in sift
+        code = tl.load(state + at)
+    else:
+        code = tl.load(state + at, mask=at < n, other=0)
+    unsure = tl.reshape((code > 1).to(tl.int32), (TILES, TILE))
+    # From a tile's end back: how many of its own come later, itself included.
+    later = tl.sum(unsure, axis=1)[:, None] - tl.cumsum(unsure, axis=1) + 1
+    place = tl.reshape(end[:, None] - later, (TILES * TILE,))
+    tl.store(index + place, at, mask=code > 1)
+    tl.store(opened + place, (code == 2).to(tl.uint8), mask=code > 1)
+    tl.store(state + at, tl.zeros_like(code), mask=code > 1)
 
 
 class FusedSieve:
@@ -203,25 +241,29 @@ class FusedSieve:
         tiles = -(-n // TILE)
         totals, sizes = torch.empty((2, K + 1, tiles), dtype=torch.float64, device=device)
         least = torch.empty((K + 1, tiles), dtype=torch.float32, device=device)
-        counts = torch.empty(tiles, dtype=torch.int32, device=device)
+        counts, unsure = torch.empty((2, tiles), dtype=torch.int32, device=device)
         self._numbers = self._numbers.to(device)
         places = [row.data_ptr() for row in rows]
         addresses = torch.tensor(places, dtype=torch.int64, device=device)
         how: dict[str, Any] = {"K": K, "RAYS": self._rays, "OVAL": self._oval}
         how["enable_fp_fusion"] = True  # faster, and no less precise than the margins want
         how["ALIGNED"] = all(row.data_ptr() % 16 == 0 for row in rows)
+        grid, shape = (-(-tiles // _TILES),), {"TILE": TILE, "TILES": _TILES, "num_warps": _WARPS}
         with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
-            sift[(-(-tiles // _TILES),)](
-                addresses, self._numbers, state, totals, sizes, least, counts, n, tiles,
-                **how, KIND=_KINDS[rows[0].dtype], TILE=TILE, TILES=_TILES, num_warps=_WARPS,
+            sift[grid](
+                addresses, self._numbers, state, totals, sizes, least, counts, unsure, n, tiles,
+                **how, **shape, KIND=_KINDS[rows[0].dtype],
             )  # fmt: skip
+            ends = unsure.cumsum(0)  # of int64
+            left = int(ends[-1])
+            index = torch.empty(left, dtype=torch.int64, device=device)
+            opened = torch.empty(left, dtype=torch.bool, device=device)
+            if left:
+                collect[grid](state, ends, index, opened.view(torch.uint8), n, tiles, **shape)
         for row, total, size, low, exact in zip(rows, totals, sizes, least, sums, strict=True):
             for rest in torch.split(exact.add_tiles(total, size, low), _AT_ONCE):
                 if len(rest):
                     exact.split(_entries(row, state, rest))
-        index = (state > 1).nonzero().squeeze(1)
-        opened = state[index] == 2
-        state[index] = 0
         return Sifted(counts.sum(), index, opened)
 
 
