@@ -560,10 +560,31 @@ def a_model_of_fsdp(rank, size):
     model = torch.nn.Sequential(torch.nn.Linear(50, 31), torch.nn.ReLU(), torch.nn.Linear(31, 3))
     weights = {name: each.detach().abs() for name, each in model.named_parameters()}
     expected = ct.masks(weights, keep=0.3)
+    whole = ct.scores.random(model, seed=1)
     fully_shard(model, mesh=init_device_mesh("cpu", (size,)))
     magnitude = {name: each.detach().abs() for name, each in model.named_parameters()}
     found = ct.masks_sharded(magnitude, keep=0.3)
     assert_placed(found, expected, magnitude)
+    drawn = ct.scores.random(model, seed=1)
+    assert all(torch.equal(each.full_tensor(), whole[name]) for name, each in drawn.items())
+    matrices = {name: magnitude[name] for name in drawn}
+    ct.masks_sharded(matrices, {"drawn": drawn}, keep=0.3, retain=0.5)
+    # What cannot be done with such a model is said before anything is changed.
+    x, y = torch.randn(4, 50), torch.tensor([0, 1, 2, 0])
+    loss = torch.nn.functional.cross_entropy
+    for refused in (
+        lambda: ct.scores.snip(model, (x, y), loss),
+        lambda: ct.scores.wanda(model, x),
+        lambda: ct.scores.wanda(model, x, copy=False),
+        lambda: ct.scores.synflow(model, (50,)),
+        lambda: ct.scores.ntk_sap(model, x, seed=0),
+        lambda: ct.apply_masks(model, found.masks),
+        lambda: ct.remove_masks(model),
+    ):
+        with pytest.raises(ProblemError, match="model is sharded by FSDP"):
+            refused()
+    with pytest.raises(ProblemError, match=r"is a DTensor; wanted a whole tensor.*full_tensor"):
+        ct.save_masks(f"never-{rank}.safetensors", found.masks)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.mul_(found.masks[name])

@@ -65,6 +65,21 @@ def fewer():
 def convolution():
     return nn.Sequential(nn.Conv2d(1, 10, 8), nn.Flatten())
 
+def normed():
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(64, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 10))
+
+class Pair(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(64, 10)
+
+    def forward(self, x):
+        return self.layer(x.flatten(1)), x
+
+def pair():
+    return Pair()
+
 def no_layer():
     return nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64))
 
@@ -214,7 +229,7 @@ def test_data_from_files(suffix: str) -> None:
     if suffix != ".npz":
         path = Path("data.pt").rename(f"given{suffix}")
     read = models.load_batches(str(path), samples=30, batch=20, seed=4)
-    assert [len(labels) for _, labels in read] == [20, 10]
+    assert [len(labels) for _, labels in read] == [15, 15]  # no small remainder
     x, y = (torch.cat(parts) for parts in zip(*read, strict=True))
     assert (x.dtype, y.dtype) == (torch.float32, torch.int64)
     order = np.random.default_rng(4).permutation(40)[:30]
@@ -369,8 +384,8 @@ def test_what_does_not_fit_the_model_is_told_with_its_own_error() -> None:
     result = run("prune", "--model", "networks_of_a_user:fewer", "--data", "digits", *ONE)
     assert isinstance(result.exception, IndexError)  # five outputs, ten labels
     assert result.exception.__notes__ == [
-        "snip ran the model on inputs of shape (128, 1, 8, 8) (torch.float32) and labels from 0 "
-        "to 9"
+        "snip ran the model on batches such as inputs of shape (128, 1, 8, 8) (torch.float32) "
+        "and labels from 0 to 9"
     ]
 
 
@@ -391,7 +406,7 @@ def test_amounts_are_checked_before_the_model_is_made(
 
 
 def test_a_device_that_is_not_there() -> None:
-    for device in ("abacus", "privateuseone"):
+    for device in ("abacus", "hpu"):
         assert f"--device {device!r}" in fail(2, *PRUNE, *ONE, "--device", device)
 
 
@@ -628,3 +643,16 @@ def test_models_are_the_same_for_the_same_seed() -> None:
     assert not torch.equal(one[0].weight, other[0].weight)
     with pytest.raises(ProblemError, match="wanted MODULE:FUNCTION"):
         models.build_model(":f", 0, "cpu")
+
+
+def test_no_batch_of_one_is_left_over() -> None:
+    """BatchNorm takes none."""
+    options = ("prune", "--model", "networks_of_a_user:normed", "--data", "digits", "--target")
+    succeed(*options, "snip", "--keep", "10%", "--samples", "129", "--batch", "128")
+
+
+def test_no_advice_to_give_an_argument_of_python() -> None:
+    options = ("prune", "--model", "networks_of_a_user:pair", "--data", "digits", "--keep", "10%")
+    for name in ("synflow", "ntk_sap"):
+        message = fail(2, *options, "--target", name)
+        assert message.rstrip().endswith("the model returned a tuple; wanted a tensor")

@@ -468,6 +468,11 @@ PAIR = (IMAGES.float(), LABELS)
             "dtype is torch.float16; wanted torch.float32, torch.float64 or None",
         ),
         (lambda m: scores.snip(m, PAIR, cross_entropy, training="yes"), "training is 'yes'"),
+        (lambda m: scores.snip(m, PAIR, cross_entropy, training=1), "training is 1; wanted True"),
+        (
+            lambda m: scores.snip(m, tuple(each.numpy() for each in PAIR), cross_entropy),
+            r"a batch holds a NumPy array of shape \(17,\); wanted tensors",
+        ),
         (
             lambda m: scores.snip(m, PAIR, cross_entropy, reduction="none"),
             "reduction is 'none'; wanted 'mean' or 'sum'",
@@ -530,6 +535,17 @@ PAIR = (IMAGES.float(), LABELS)
 def test_errors_name_the_argument(call, message):
     with pytest.raises(ProblemError, match=message):
         call(plain())
+
+
+def test_numbers_of_numpy_are_numbers():
+    model = plain()
+    same(scores.random(model, seed=np.int64(3)), scores.random(model, seed=3))
+    same(scores.synflow(model, (np.int64(1), np.int32(8), 8)), scores.synflow(model, (1, 8, 8)))
+    one = scores.ntk_sap(model, PAIR[0], seed=0, draws=np.int8(2), epsilon=np.float32(0.5))
+    same(one, scores.ntk_sap(model, PAIR[0], seed=0, draws=2, epsilon=0.5))
+    same(scores.ria(model, PAIR[0], power=np.float32(0.5)), scores.ria(model, PAIR[0], power=0.5))
+    one = scores.snip(model, PAIR, cross_entropy, training=np.True_)
+    same(one, scores.snip(model, PAIR, cross_entropy, training=True))
 
 
 def test_a_layer_whose_weight_is_computed_is_not_passed_over():

@@ -12,6 +12,8 @@ from torch.utils.checkpoint import checkpoint
 from cops_lp import ProblemError
 from cops_lp.torch import scores
 
+from .networks import digits, seeded
+
 PAIR = (
     torch.randn(16, 4, generator=torch.Generator().manual_seed(1)),
     torch.randint(0, 3, (16,), generator=torch.Generator().manual_seed(2)),
@@ -220,3 +222,88 @@ def test_a_parameter_that_is_called_as_if_it_were_pruned():
             return x @ self.weight_orig.T
 
     assert set(scores.magnitude(Own(), where=lambda *_: True)) == {"weight_orig"}
+
+
+class Looking(nn.Module):
+    """Attention in which a row sees those before it, by a mask that is added or a bool one."""
+
+    def __init__(self, mask, persistent=False):
+        super().__init__()
+        self.query, self.key, self.value = (nn.Linear(8, 8) for _ in range(3))
+        self.register_buffer("mask", mask, persistent=persistent)
+
+    def forward(self, x):
+        x = x.flatten(1, 2)
+        attention = self.query(x) @ self.key(x).mT
+        if self.mask.dtype == torch.bool:
+            attention = attention.masked_fill(self.mask, -torch.inf)
+        else:
+            attention = attention + self.mask
+        return attention.softmax(-1) @ self.value(x)
+
+
+@pytest.mark.parametrize("score", [scores.synflow, scores.synflow_l2])
+def test_synflow_leaves_buffers_alone_that_are_not_saved(score):
+    later = torch.ones(8, 8, dtype=torch.bool).triu(1)
+    added = torch.zeros(8, 8).masked_fill(later, -torch.inf)
+    torch.manual_seed(0)
+    one = Looking(later)
+    two, three = Looking(added), Looking(added, persistent=True)
+    two.load_state_dict(one.state_dict())
+    expected, found = score(one, (1, 8, 8)), score(two, (1, 8, 8))
+    for name, each in expected.items():
+        assert torch.equal(found[name], each)
+    with pytest.raises(ProblemError, match=r"buffer 'mask' holds an infinity.*persistent=False"):
+        score(three, (1, 8, 8))
+
+
+def test_batches_of_the_users_own_kinds():
+    class Batch(dict):
+        __getattr__ = dict.__getitem__
+
+    class Reading(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(64, 10)
+
+        def forward(self, batch):
+            assert batch.kind == "digits"
+            return self.layer(batch.x.flatten(1))
+
+    model = Reading()
+    x, y = digits(6, torch.float32)
+    batch = Batch(x=x, kind="digits")
+
+    def loss(model, batch, labels):
+        return nnf.cross_entropy(model(batch), labels)
+
+    expected = scores.snip(model.layer, (x.flatten(1), y), nnf.cross_entropy)["weight"]
+    found = scores.gss(model, loss, batches=(batch, y), variant="absolute")["layer.weight"]
+    torch.testing.assert_close(found, expected)
+    assert batch.x is x
+
+
+def test_a_functional_may_differentiate_by_its_inputs():
+    model = seeded(
+        lambda: nn.Sequential(nn.Linear(1, 5), nn.Tanh(), nn.Linear(5, 1)), torch.float64
+    )
+    t = torch.linspace(0.0, 1.0, 7, dtype=torch.float64)[:, None].requires_grad_()
+
+    def residual(model, t, _):
+        u = model(t)
+        (slope,) = torch.autograd.grad(u.sum(), t, create_graph=True)
+        return (slope + u).square().sum()
+
+    expected = scores.gss(model, lambda model: residual(model, t, None))
+    found = scores.gss(model, residual, batches=(t, t.detach()))
+    for name, each in expected.items():
+        assert torch.allclose(found[name], each, rtol=1e-12, atol=0.0)
+    assert t.grad is None
+
+
+def test_activations_whose_squares_leave_float32():
+    layer = nn.Linear(3, 2)
+    for size in (1e-25, 1e25):
+        found = scores.wanda(layer, torch.full((4, 3), size))["weight"]
+        expected = layer.weight.detach().abs() * (2.0 * size)
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=0.0)

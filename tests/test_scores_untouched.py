@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import defaultdict, deque
 
 import numpy as np
 import pytest
@@ -264,3 +265,93 @@ def test_the_random_states_of_gpus_are_left_as_they_were():
         after = torch.cuda.get_rng_state_all()
         assert all(torch.equal(one, two) for one, two in zip(before, after, strict=True))
         assert all(score.is_cuda for score in found.values())
+
+
+class Merging(nn.Linear):
+    """Adds its low-rank part to the weight in evaluation mode, as LoRA layers do."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
+        self.down = nn.Parameter(0.3 * torch.randn(2, inputs))
+        self.up = nn.Parameter(0.3 * torch.randn(outputs, 2))
+        self.merged = False
+
+    def train(self, mode: bool = True):
+        super().train(mode)
+        if mode == self.merged:
+            self.weight.data += (-1.0 if mode else 1.0) * (self.up @ self.down)
+            self.merged = not mode
+        return self
+
+    def forward(self, x):
+        x, y = x.flatten(1), super().forward(x.flatten(1))
+        return y if self.merged else y + x @ self.down.T @ self.up.T
+
+
+class Freezing(nn.Sequential):
+    """Freezes its first layer whatever the mode, and gives its bias other memory."""
+
+    def train(self, mode: bool = True):
+        super().train(mode)
+        self[1].weight.requires_grad_(False)
+        self[1].bias.data = torch.zeros(16)
+        return self
+
+
+MODES = {
+    "wanda": lambda model: scores.wanda(model, IMAGES),
+    "wanda, no copy": lambda model: scores.wanda(model, IMAGES, copy=False),
+    "synflow": lambda model: scores.synflow(model, (1, 8, 8)),
+    "snip, evaluation": CALLS["snip, evaluation"],
+    "snip, training": CALLS["snip, training"],
+}
+
+
+@pytest.mark.parametrize("merged", [False, True])
+@pytest.mark.parametrize("name", MODES)
+def test_modes_that_change_weights_are_undone(name, merged):
+    def network():
+        return nn.Sequential(nn.Flatten(), Merging(64, 16), nn.ReLU(), nn.Linear(16, 10))
+
+    model = seeded(network, torch.float32).train(not merged)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    MODES[name](model)
+    assert model[1].merged == merged
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, before[key]), key
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_modes_that_freeze_are_undone(name):
+    model = seeded(
+        lambda: Freezing(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10)),
+        torch.float32,
+    )
+    bias, memory = model[1].bias.clone(), model[1].bias.data_ptr()
+    MODES[name](model)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert torch.equal(model[1].bias, bias)
+    assert model[1].bias.data_ptr() == memory
+
+
+def test_containers_inside_containers_are_refilled():
+    class Keeping(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(64, 10)
+            self.kept = {"seen": [], "last": (deque(maxlen=2), defaultdict(list))}
+            self.kept["itself"] = self.kept
+
+        def forward(self, x):
+            self.kept["seen"].append(len(x))
+            self.kept["last"][0].append(len(x))
+            self.kept["last"][1]["sizes"].append(len(x))
+            return self.layer(x.flatten(1))
+
+    model = Keeping()
+    seen, (last, sizes) = model.kept["seen"], model.kept["last"]
+    scores.snip(model, PAIR, cross_entropy)
+    assert model.kept["seen"] is seen
+    assert (seen, list(last), dict(sizes)) == ([], [], {})
+    assert last.maxlen == 2
+    assert model.kept["itself"] is model.kept

@@ -110,7 +110,7 @@ def load_batches(
     samples : int
         How many to choose; all where there are fewer.
     batch : int
-        Samples in a batch.
+        Most samples in a batch.
     seed : int
         Of the choice.
 
@@ -151,8 +151,9 @@ def load_batches(
     kind = np.float32 if picked[0].dtype.kind == "f" else np.int64
     x = torch.from_numpy(picked[0].astype(kind))
     y = torch.from_numpy(picked[1].astype(np.int64))
-    batch = min(batch, len(y))  # torch takes no more than 64 bits
-    return list(zip(torch.split(x, batch), torch.split(y, batch), strict=True))
+    # Of almost one size: BatchNorm takes no batch of one, which the last could be.
+    count = -(-len(y) // min(batch, len(y)))
+    return list(zip(torch.tensor_split(x, count), torch.tensor_split(y, count), strict=True))
 
 
 def _digits() -> tuple[np.ndarray, np.ndarray]:

@@ -28,7 +28,7 @@ SCORES = ("magnitude", "random", *_OF_LOSS, *_OF_SHAPE, "ntk_sap", *_OF_INPUTS)
 
 LINEAR_ONLY = frozenset(_OF_INPUTS)
 
-_ADVICE = re.compile(r"(?:;|, or) [^;,]*\b(?:where|dtype)=.*", re.DOTALL)
+_ADVICE = re.compile(r"(?:;|:|, or) [^;:,]*\b(?:where|dtype|output)=.*", re.DOTALL)
 """What messages end in where an argument in Python helps, for which there is no option."""
 
 
@@ -71,7 +71,7 @@ def scorer_of(option: str, name: str, batches: Batches, seed: int, where: Any) -
         except CopsError:
             raise
         except Exception as error:  # the model's own, whose traceback should tell what it was fed
-            error.add_note(f"{name} ran the model on {_described(batches[0])}")
+            error.add_note(f"{name} ran the model on batches such as {_described(batches[0])}")
             raise
         if not masks:
             dense.append(found)

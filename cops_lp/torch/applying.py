@@ -15,7 +15,7 @@ from torch.nn.utils import prune
 
 from cops_lp.errors import ProblemError
 
-from .pruned import bare_name, pruning_hook, pruning_hooks, recompute
+from .pruned import bare_name, fsdp_part, pruning_hook, pruning_hooks, recompute
 
 __all__ = ["apply_masks", "check_mask", "remove_masks"]
 
@@ -81,7 +81,8 @@ def apply_masks(model: nn.Module, masks: Mapping[str, torch.Tensor]) -> None:
     Raises
     ------
     ProblemError
-        A name is no parameter of the model, a mask is no dense bool tensor with values or not in
+        `model` is no module or sharded by FSDP (mask it before that), a name is no parameter of
+        it, a mask is no dense bool tensor with values or not in
         the parameter's shape, two names of one parameter have different masks, or a parameter
         has no shape yet, is compiled by :mod:`torch.jit`, is a DTensor where its mask is none, or
         lies in a module that has an attribute ``name_orig`` or ``name_mask`` of its own. Nothing
@@ -91,7 +92,8 @@ def apply_masks(model: nn.Module, masks: Mapping[str, torch.Tensor]) -> None:
     -----
     One more copy of each masked parameter (the product) and two of its mask, in the parameter's
     dtype and in bool. Each forward pass computes the product once, twice below a module other than
-    `Sequential`. No random state is used.
+    `Sequential`. A pruned weight must be finite: torch forms its product with 0. No random state
+    is used.
 
     Examples
     --------
@@ -103,6 +105,7 @@ def apply_masks(model: nn.Module, masks: Mapping[str, torch.Tensor]) -> None:
     """
     if not isinstance(masks, Mapping):
         raise ProblemError(f"masks: {type(masks).__name__}; wanted a mapping name -> tensor")
+    _check_model(model)
     places = _places(model)
     chosen: dict[int, torch.Tensor] = {}
     for name, mask in masks.items():
@@ -143,7 +146,8 @@ def remove_masks(model: nn.Module, names: Iterable[str] | None = None) -> None:
     Raises
     ------
     ProblemError
-        A name is no pruned parameter of the model. Nothing is changed then.
+        `model` is no module or sharded by FSDP, or a name is no pruned parameter of it. Nothing
+        is changed then.
 
     Notes
     -----
@@ -158,6 +162,7 @@ def remove_masks(model: nn.Module, names: Iterable[str] | None = None) -> None:
     >>> [name for name, _ in model.named_parameters()], model.weight[0, 1].item() == 0.0
     (['bias', 'weight'], True)
     """
+    _check_model(model)
     places = _places(model)
     pruned = {name: place for name, place in places.items() if pruning_hook(*place) is not None}
     wanted = list(pruned) if names is None else list(names)
@@ -170,6 +175,19 @@ def remove_masks(model: nn.Module, names: Iterable[str] | None = None) -> None:
             with _mode_of(_parameter(place)):
                 prune.remove(*place)  # type: ignore[no-untyped-call]
     _watch(model)
+
+
+def _check_model(model: nn.Module) -> None:
+    if not isinstance(model, nn.Module):
+        raise ProblemError(f"model is a {type(model).__name__}; wanted a torch.nn.Module")
+    part = fsdp_part(model)
+    if part is not None:
+        where = f" ({part!r})" if part else ""
+        raise ProblemError(
+            f"model is sharded by FSDP{where}, which replaces parameters as it runs; apply masks "
+            "before it is sharded, or multiply its parameters by them after each step of the "
+            "optimizer"
+        )
 
 
 def _places(model: nn.Module) -> dict[str, Place]:

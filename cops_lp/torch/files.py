@@ -37,8 +37,8 @@ def save_masks(
     Raises
     ------
     ProblemError
-        A mask is no dense bool tensor, a name is no usable str, `path` ends otherwise, something
-        is already there, or its folder is missing or not writable.
+        A mask is no dense bool tensor or a DTensor, a name is no usable str, `path` ends
+        otherwise, something is already there, or its folder is missing or not writable.
     MissingDependencyError
         safetensors is missing (the extra "files").
     OSError
@@ -55,6 +55,10 @@ def save_masks(
         if not _usable(name):
             raise ProblemError(f"masks: a name is {name!r}; wanted another str")
         check_mask(name, mask)
+        if hasattr(mask, "device_mesh"):
+            raise ProblemError(
+                f"masks: {name!r} is a DTensor; wanted a whole tensor, as its full_tensor() is"
+            )
     library = safetensors_module("safetensors.torch")
     # Masks may share one tensor's memory or have any strides, both of which the library refuses.
     content = library.save(

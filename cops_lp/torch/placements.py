@@ -11,15 +11,16 @@ import torch.distributed as dist
 from cops_lp.errors import ProblemError
 
 try:
-    from torch.distributed.tensor import DTensor, Replicate, Shard
+    from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 except ImportError:  # torch 2.4
     from torch.distributed._tensor import (  # type: ignore[attr-defined]
         DTensor,
         Replicate,
         Shard,
+        distribute_tensor,
     )
 
-__all__ = ["Sharding", "is_sharded", "local_part", "placed_as", "sharding_of"]
+__all__ = ["Sharding", "distributed", "is_sharded", "local_part", "placed_as", "sharding_of"]
 
 _WANTED = "wanted Shard(0) along one dimension of the mesh and Replicate along the others"
 
@@ -93,6 +94,14 @@ def local_part(tensor: Any) -> Any:
         return tensor
     part: Any = tensor.detach()
     return part.to_local()
+
+
+def distributed(like: Any, whole: torch.Tensor) -> torch.Tensor:
+    """A tensor that all ranks have as a DTensor like another one; as it is where that is none."""
+    if not isinstance(like, DTensor):
+        return whole
+    found: torch.Tensor = distribute_tensor(whole, like.device_mesh, like.placements)
+    return found
 
 
 def placed_as(tensor: Any, own: torch.Tensor) -> torch.Tensor:

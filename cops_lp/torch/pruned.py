@@ -1,11 +1,13 @@
-"""Weights that :mod:`torch.nn.utils.prune` computes anew before their module runs."""
+"""Weights that are replaced as a module runs: by :mod:`torch.nn.utils.prune`, and by FSDP."""
 
 from __future__ import annotations
 
 from torch import nn
 from torch.nn.utils import prune
 
-__all__ = ["bare_name", "pruning_hook", "pruning_hooks", "recompute"]
+__all__ = ["bare_name", "fsdp_part", "pruning_hook", "pruning_hooks", "recompute"]
+
+_FSDP = {"FSDPModule", "FullyShardedDataParallel"}
 
 
 def pruning_hooks(module: nn.Module) -> list[prune.BasePruningMethod]:
@@ -29,6 +31,16 @@ def bare_name(module: nn.Module, name: str) -> str:
     """
     bare = name.removesuffix("_orig")
     return name if pruning_hook(module, bare) is None else bare
+
+
+def fsdp_part(model: nn.Module) -> str | None:
+    """Return the first module of a model whose parameters FSDP replaces as they are needed."""
+    parts: list[str] = [
+        name
+        for name, module in model.named_modules()
+        if any(kind.__name__ in _FSDP for kind in type(module).__mro__)
+    ]
+    return parts[0] if parts else None
 
 
 def recompute(module: nn.Module) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from cops_lp.errors import ProblemError
 
 from ._batches import calibration, call_model, placed
-from ._evaluation import collected, computing_dtype, guarded, run_on
+from ._evaluation import collected, computing_dtype, guarded, is_number, run_on
 from ._weights import Weight, Where, check_runs, checked_masks, select
 
 __all__ = ["ria", "wanda"]
@@ -65,9 +65,9 @@ def wanda(
 
     Notes
     -----
-    Sign: higher = keep. Cost: one forward pass a batch, none backward. Squares are summed in
-    float64. The model runs in evaluation mode (dropout does nothing, BatchNorm uses its running
-    statistics) and is left as it was: see :func:`gss`. A weight pruned by
+    Sign: higher = keep. Cost: one forward pass a batch, none backward. Squares are formed and
+    summed in float64. The model runs in evaluation mode (dropout does nothing, BatchNorm uses
+    its running statistics) and is left as it was: see :func:`gss`. A weight pruned by
     ``torch.nn.utils.prune`` scores 0 where masked.
 
     The paper compares weights within one output row and scores layer after layer on the pruned
@@ -148,7 +148,7 @@ def ria(
     {'weight': tensor([[3.0000, 1.2500],
             [2.5000, 0.0000]])}
     """
-    if not isinstance(power, int | float) or not 0.0 <= power < float("inf"):
+    if not is_number(power) or not 0.0 <= power < float("inf"):
         raise ProblemError(f"power is {power!r}; wanted a finite number, zero or above")
 
     def score(weight: Tensor, norms: Tensor) -> Tensor:
@@ -157,7 +157,7 @@ def ria(
         share = sum(  # where a sum is 0 so is the weight: any other divisor gives 0
             size / total.masked_fill(total == 0.0, 1.0).to(size.dtype) for total in (columns, rows)
         )
-        return share * norms.pow(power).to(weight.dtype)
+        return share * norms.pow(float(power)).to(weight.dtype)
 
     return _scored(model, inputs, where, dtype, masks, copy, score)
 
@@ -216,8 +216,9 @@ def _input_norms(
             x: Tensor = (args[0] if args else kwargs["input"]).detach()
             if not x.numel():
                 return
-            x = x.reshape(-1, x.shape[-1]).to(torch.promote_types(x.dtype, torch.float32))
-            found = x.square().sum(0, dtype=torch.float64).to(weights[index].parameter.device)
+            # Squares of float32 would leave its range.
+            x = x.reshape(-1, x.shape[-1]).to(torch.float64)
+            found = x.square().sum(0).to(weights[index].parameter.device)
             before = squares[index]
             squares[index] = found if before is None else before + found
 

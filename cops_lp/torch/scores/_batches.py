@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -91,8 +93,19 @@ def map_tensors(change: Callable[[Tensor], Tensor], tree: Any) -> Any:
     """Return `tree` with each tensor in its tuples, lists and mappings changed."""
     if isinstance(tree, Tensor):
         return change(tree)
+    if isinstance(tree, np.ndarray):
+        raise ProblemError(
+            f"a batch holds a NumPy array of shape {tree.shape}; wanted tensors "
+            "(torch.from_numpy makes one of it)"
+        )
     if isinstance(tree, Mapping):
-        return {key: map_tensors(change, value) for key, value in tree.items()}
+        changed = {key: map_tensors(change, value) for key, value in tree.items()}
+        if type(tree) is dict or not isinstance(tree, MutableMapping):
+            return changed
+        own = copy.copy(tree)  # models may read the entries of their own kind as attributes
+        for key, value in changed.items():
+            own[key] = value
+        return own
     if isinstance(tree, tuple) and hasattr(tree, "_fields"):
         return type(tree)(*(map_tensors(change, value) for value in tree))
     if isinstance(tree, tuple | list):
@@ -140,7 +153,9 @@ def placed(tree: Any, device: torch.device, dtype: torch.dtype | None) -> Any:
         kind = dtype if tensor.is_floating_point() else None
         # A copy: models may change their inputs in place, and autograd cannot save tensors made
         # in inference mode.
-        return tensor.detach().to(device=device, dtype=kind or tensor.dtype, copy=True)
+        moved = tensor.detach().to(device=device, dtype=kind or tensor.dtype, copy=True)
+        # A functional may differentiate by its inputs.
+        return moved.requires_grad_() if tensor.requires_grad else moved
 
     return map_tensors(change, tree)
 

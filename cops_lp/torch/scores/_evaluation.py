@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from functools import reduce
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -16,7 +17,7 @@ from cops_lp.errors import ProblemError
 from cops_lp.torch.pruned import recompute
 
 from ._batches import placed
-from ._untouched import device_types, untouched
+from ._untouched import device_types, in_mode, untouched
 from ._weights import LAYERS, Weight, Where, check_runs, checked_masks, select
 
 __all__ = [
@@ -26,6 +27,8 @@ __all__ = [
     "computing_dtype",
     "evaluating",
     "guarded",
+    "is_number",
+    "non_persistent",
     "run_on",
 ]
 
@@ -35,7 +38,7 @@ Functional = Callable[[nn.Module], Any]
 @contextmanager
 def guarded(model: nn.Module, training: bool | None) -> Iterator[None]:
     """Set the mode; no autocast, no inference mode; all as before on leaving."""
-    if training not in (True, False, None):
+    if not (training is None or isinstance(training, bool | np.bool_)):
         raise ProblemError(f"training is {training!r}; wanted True, False or None")
     with ExitStack() as stack:
         stack.enter_context(untouched(model))
@@ -46,7 +49,7 @@ def guarded(model: nn.Module, training: bool | None) -> Iterator[None]:
             if torch.amp.is_autocast_available(kind):
                 stack.enter_context(torch.autocast(kind, enabled=False))
         if training is not None:
-            model.train(training)
+            stack.enter_context(in_mode(model, bool(training)))
         yield
 
 
@@ -84,6 +87,11 @@ def check_callable(name: str, function: object, takes: str) -> None:
     """Raise ProblemError unless an argument can be called."""
     if not callable(function):
         raise ProblemError(f"{name} is a {type(function).__name__}; wanted a function of ({takes})")
+
+
+def is_number(value: object) -> bool:
+    """Whether something is a real number, also one of NumPy's."""
+    return isinstance(value, int | float | np.integer | np.floating)
 
 
 def computing_dtype(model: nn.Module, dtype: torch.dtype | None) -> torch.dtype:
@@ -132,6 +140,7 @@ class Evaluation:
             for weight, mask in zip(weights, kept, strict=True)
         ]
         self._transform = transform
+        self._passing = non_persistent(model)
         scored = {weight.key for weight in weights}
         self._others = {
             key: self._copy(parameter)
@@ -154,7 +163,10 @@ class Evaluation:
 
     def buffers(self) -> dict[str, Tensor]:
         """Return fresh copies of the buffers."""
-        return {key: self._copy(buffer) for key, buffer in self.model.named_buffers()}
+        return {
+            key: self._copy(buffer, key not in self._passing)
+            for key, buffer in self.model.named_buffers()
+        }
 
     def place(self, tree: Any) -> Any:
         """Return inputs or labels on the model's device, in the computing dtype."""
@@ -246,11 +258,20 @@ class Evaluation:
         """Return `values`, one for each weight, by name."""
         return collected(self.weights, values)
 
-    def _copy(self, tensor: Tensor) -> Tensor:
+    def _copy(self, tensor: Tensor, transformed: bool = True) -> Tensor:
         if not tensor.is_floating_point():
             return tensor.detach().clone()
         value = tensor.detach().to(self.dtype, copy=True)
-        return value if self._transform is None else self._transform(value)
+        return self._transform(value) if transformed and self._transform is not None else value
+
+
+def non_persistent(model: nn.Module) -> set[str]:
+    """Return the names of the buffers that are not in the model's ``state_dict``."""
+    return {
+        f"{path}.{name}" if path else name
+        for path, module in model.named_modules(remove_duplicate=False)
+        for name in module._non_persistent_buffers_set
+    }
 
 
 def run_on(model: nn.Module, functional: Functional, tensors: dict[str, Tensor]) -> Any:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from cops_lp.errors import ProblemError
 
 from ._batches import call_model, map_tensors
-from ._evaluation import evaluating
+from ._evaluation import evaluating, non_persistent
 from ._weights import Where
 
 __all__ = ["Output", "check_rows", "output_of", "synflow", "synflow_l2"]
@@ -31,9 +32,9 @@ def synflow(
 ) -> dict[str, Tensor]:
     """Score parameters by SynFlow, |θ| ⊙ ∂R/∂|θ|, in one round.
 
-    R is the sum of the outputs for one sample of ones when every parameter and buffer of the
-    model is replaced by its absolute value: a generalized synaptic score, and for ReLU networks
-    the summed strength of all paths through the weight.
+    R is the sum of the outputs for one sample of ones when every parameter and buffer that
+    the model's ``state_dict`` holds is replaced by its absolute value: a generalized synaptic
+    score, and for ReLU networks the summed strength of all paths through the weight.
 
     Parameters
     ----------
@@ -58,14 +59,16 @@ def synflow(
     Raises
     ------
     ProblemError
-        An argument is not as described, the output is no tensor, R depends on no scored
-        parameter, or a score holds NaN or an infinity.
+        An argument is not as described, a buffer of ``state_dict`` holds an infinity, the output
+        is no tensor, R depends on no scored parameter, or a score holds NaN or an infinity.
 
     Notes
     -----
     Sign: higher = keep. Cost: one forward and one backward pass of one sample. The model runs
     in evaluation mode, as in the paper's code: BatchNorm divides by its running deviation, at
-    initialization √(1 + eps), and dropout does nothing. What it leaves as it was: see
+    initialization √(1 + eps), and dropout does nothing. A mask that is *added* (−10⁹ where
+    attention may not look) must be a buffer with ``persistent=False``, or its absolute value
+    turns it around; a bool one is left as it is. What it leaves as it was: see
     :func:`gss`. The paper repeats this a hundred times with exponentially shrinking keep; give
     the `masks` of one round to the next.
 
@@ -99,9 +102,9 @@ def synflow_l2(
 ) -> dict[str, Tensor]:
     """Score parameters by SynFlow-L2, θ² ⊙ ∂R/∂θ², in one round.
 
-    R is the sum of the outputs for one sample of ones when every parameter and buffer of the
-    model is replaced by its square: for ReLU networks the summed squares of all paths, the
-    data-independent factor of the neural tangent kernel's trace.
+    R is the sum of the outputs for one sample of ones when every parameter and buffer that
+    the model's ``state_dict`` holds is replaced by its square: for ReLU networks the summed
+    squares of all paths, the data-independent factor of the neural tangent kernel's trace.
 
     Parameters
     ----------
@@ -172,6 +175,7 @@ def _flow(
     with evaluating(
         model, where, training=False, dtype=dtype, masks=masks, transform=transform
     ) as evaluation:
+        _check_buffers(model)
         ones = evaluation.place(_ones(inputs))
         gradients = evaluation.gradients(
             lambda model: output_of(call_model(model, ones), output).sum(), "the model"
@@ -190,8 +194,23 @@ def check_rows(tensor: Tensor) -> None:
         )
 
 
+def _is_length(x: Any) -> bool:
+    return isinstance(x, int | np.integer) and not isinstance(x, bool)
+
+
+def _check_buffers(model: nn.Module) -> None:
+    """Raise ProblemError where an absolute value or a square would turn −∞ into ∞."""
+    passing = non_persistent(model)
+    for name, buffer in model.named_buffers():
+        if name not in passing and buffer.is_floating_point() and bool(buffer.isinf().any()):
+            raise ProblemError(
+                f"buffer {name!r} holds an infinity, as masks to be added do; SynFlow takes "
+                "absolute values of all that state_dict holds: register it with persistent=False"
+            )
+
+
 def _ones(inputs: Any) -> Any:
-    if isinstance(inputs, tuple | list) and all(type(length) is int for length in inputs):
+    if isinstance(inputs, tuple | list) and all(map(_is_length, inputs)):
         return torch.ones(1, *inputs, device="cpu")
     floating = 0
 

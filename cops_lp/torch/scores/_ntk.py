@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -13,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from cops_lp.errors import ProblemError
 
 from ._batches import call_model, map_tensors
-from ._evaluation import Evaluation, evaluating
+from ._evaluation import Evaluation, evaluating, is_number
 from ._flow import Output, check_rows, output_of
 from ._plain import seeded
 from ._weights import Where
@@ -93,10 +94,11 @@ def ntk_sap(
     >>> {name: tuple(score.shape) for name, score in scores.items()}
     {'0.weight': (3, 4), '2.weight': (2, 3)}
     """
-    if isinstance(draws, bool) or not isinstance(draws, int) or draws < 1:
+    if isinstance(draws, bool) or not isinstance(draws, int | np.integer) or draws < 1:
         raise ProblemError(f"draws is {draws!r}; wanted an integer above zero")
-    if not isinstance(epsilon, int | float) or not 0.0 < epsilon < float("inf"):
+    if not is_number(epsilon) or not 0.0 < epsilon < float("inf"):
         raise ProblemError(f"epsilon is {epsilon!r}; wanted a finite number above zero")
+    draws, epsilon = int(draws), float(epsilon)
     generator = seeded(seed)
     with evaluating(model, where, training=False, dtype=dtype, masks=masks) as evaluation:
         total: list[Tensor] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -79,8 +80,8 @@ def random(model: nn.Module, *, seed: int, where: Where | None = None) -> dict[s
     Returns
     -------
     dict of str to Tensor
-        float32 multiples of 2⁻²⁴, by parameter name, shaped like the parameter, on its device;
-        0 where ``torch.nn.utils.prune`` masks.
+        float32 multiples of 2⁻²⁴, by parameter name, shaped like the parameter, on its device
+        and, where that is a DTensor, sharded like it; 0 where ``torch.nn.utils.prune`` masks.
 
     Raises
     ------
@@ -105,9 +106,18 @@ def random(model: nn.Module, *, seed: int, where: Where | None = None) -> dict[s
     for weight in select(model, where):
         parameter = weight.parameter
         drawn = torch.rand(parameter.shape, generator=generator, dtype=torch.float32, device="cpu")
-        drawn = (1.0 - drawn).to(parameter.device)
+        drawn = placed_like(parameter, (1.0 - drawn).to(parameter.device))
         scores[weight.name] = drawn if weight.mask is None else drawn * weight.mask.detach().float()
     return scores
+
+
+def placed_like(parameter: Tensor, whole: Tensor) -> Tensor:
+    """Return a tensor that all ranks have, sharded like a parameter if that is a DTensor."""
+    if not hasattr(parameter, "device_mesh"):
+        return whole
+    from cops_lp.torch.placements import distributed
+
+    return distributed(parameter, whole)
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -118,6 +128,6 @@ def seeded(seed: int) -> torch.Generator:
     ProblemError
         `seed` is no integer that fits 64 bits without a sign.
     """
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
         raise ProblemError(f"seed is {seed!r}; wanted an integer from 0 to 2**64 - 1")
-    return torch.Generator("cpu").manual_seed(seed)
+    return torch.Generator("cpu").manual_seed(int(seed))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any
@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import nn
 
-__all__ = ["device_types", "random_state", "untouched"]
+__all__ = ["device_types", "in_mode", "random_state", "untouched"]
 
-_CONTAINERS = (dict, OrderedDict, list, set)
+_CONTAINERS = (dict, OrderedDict, defaultdict, list, deque, set)
 
 
 def device_types(model: nn.Module) -> set[str]:
@@ -31,18 +31,44 @@ def untouched(model: nn.Module) -> Iterator[None]:
     """Restore on leaving, also after an exception, what running a model changes in it.
 
     That is every module's attributes (mode, hooks, which tensors are its parameters and
-    buffers, plain attributes; lists, sets and dicts among them by content) and the random
-    states of :func:`random_state`. Values *inside* parameters and buffers are not saved here:
-    what runs meanwhile is given copies (:mod:`._evaluation`).
+    buffers, plain attributes; lists, sets and dicts among them, and in these, by content), which
+    parameters require a gradient, and the random states of :func:`random_state`. Values *inside*
+    parameters and buffers are not saved here: what runs meanwhile is given copies
+    (:mod:`._evaluation`).
     """
     saved = [_attributes(module) for module in model.modules()]
+    trained = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     rewind = random_state(model)
     try:
         yield
     finally:
         for restore in saved:
             restore()
+        for parameter, required in trained:
+            if parameter.requires_grad != required:
+                parameter.requires_grad_(required)
         rewind()
+
+
+@contextmanager
+def in_mode(model: nn.Module, training: bool) -> Iterator[None]:
+    """Set a model's mode.
+
+    A module's own ``train`` may change values: that of LoRA layers adds their product to the
+    weight. Where one has its own, parameters and buffers have their values back on leaving.
+    """
+    own = [module for module in model.modules() if type(module).train is not nn.Module.train]
+    tensors = chain(model.parameters(), model.buffers()) if own else ()
+    saved = [(tensor, tensor.data, tensor.detach().clone()) for tensor in tensors]
+    try:
+        model.train(training)
+        yield
+    finally:
+        with torch.no_grad():
+            for tensor, data, values in saved:
+                tensor.data = data
+                if not torch.equal(data, values):
+                    data.copy_(values)
 
 
 def random_state(model: nn.Module) -> Callable[[], None]:
@@ -70,9 +96,7 @@ def random_state(model: nn.Module) -> Callable[[], None]:
 
 def _attributes(module: nn.Module) -> Callable[[], None]:
     attributes = dict(module.__dict__)
-    contents = [
-        (value, value.copy()) for value in attributes.values() if type(value) in _CONTAINERS
-    ]
+    contents = _contents(attributes.values())
 
     def restore() -> None:
         # The same containers are refilled: handles of hooks refer to them.
@@ -80,6 +104,20 @@ def _attributes(module: nn.Module) -> Callable[[], None]:
         module.__dict__.update(attributes)
         for container, content in contents:
             container.clear()
-            (container.extend if isinstance(container, list) else container.update)(content)
+            (container.extend if hasattr(container, "extend") else container.update)(content)
 
     return restore
+
+
+def _contents(values: Iterable[Any]) -> list[tuple[Any, Any]]:
+    """Containers among some values, and among what these hold, each with a copy."""
+    found: dict[int, tuple[Any, Any]] = {}
+    left = list(values)
+    while left:
+        value = left.pop()
+        if type(value) in _CONTAINERS and id(value) not in found:
+            found[id(value)] = value, value.copy()
+            left.extend(value.values() if isinstance(value, dict) else value)
+        elif type(value) is tuple:
+            left.extend(value)
+    return list(found.values())
