@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex, TypeAlias
@@ -164,6 +165,18 @@ class Problem:
         """
         return np.array([self.best_of(j, threads) for j in range(1 + len(self.controls))])
 
+    def together(self) -> AbstractContextManager[None]:
+        """Return a context in which what reads scores may fail; of scores in shards, on all ranks.
+
+        Nothing here: those of :func:`cops_lp.torch.solve_sharded` are in the hands of several
+        processes, which end it together.
+        """
+        return nullcontext()
+
+    def knows_best(self) -> bool:
+        """Whether :meth:`best` reads no score."""
+        return all((j, self.keep) in self._state for j in range(1 + len(self.controls)))
+
     def best_of(self, j: int, threads: int | None, deadline: float = math.inf) -> float:
         """Best of score j, 0 for the target; see :meth:`best` and :meth:`prepare`."""
         return self._attainable(j, threads, deadline).best
@@ -253,7 +266,7 @@ class Problem:
         if retain is None and floors is None:
             retain = self.retain
             floors = self._floors
-        other = Problem(
+        other = type(self)(
             self.target,
             dict(zip(self.names, self.controls, strict=True)),
             keep=self.keep if keep is None else keep,

@@ -17,13 +17,14 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 import cops_lp
 import cops_lp.torch as ct
 from cops_lp import InfeasibleError, ProblemError, SolverError, Status
 from cops_lp.engine import driver, stores
-from cops_lp.torch import mapping, store
+from cops_lp.judge import judging
+from cops_lp.torch import collectives, mapping, store
 from cops_lp.torch.tensor_mask import TensorMask
 
 try:
@@ -591,6 +592,108 @@ def a_model_of_fsdp(rank, size):
     model(torch.randn(4, 50)).sum().backward()
     kept = sum(int((p.full_tensor() != 0).sum()) for p in model.parameters())
     assert kept == found.solution.keep
+
+
+@case
+def replicas_on_a_part_of_the_world(rank, size):
+    """DTensors that are whole on every rank of a mesh concern no rank beside it."""
+    halves = [list(range(size // 2)), list(range(size // 2, size))]
+    meshes = [DeviceMesh("cpu", ranks) for ranks in halves]
+    own = int(rank >= size // 2)
+    scores = [torch.rand(1000, generator=torch.Generator().manual_seed(i)) for i in range(2)]
+    there = DTensor.from_local(scores[own], meshes[own], [Replicate()], run_check=False)
+    found = ct.masks_sharded({"a": there}, keep=0.3)
+    expected = ct.masks({"a": scores[own]}, keep=0.3)
+    assert torch.equal(found.masks["a"].to_local(), expected.masks["a"])
+    dist.barrier()
+    if own == 0:  # the others have no part in it
+        ct.masks_sharded({"a": there}, keep=0.5)
+    else:
+        placed = DTensor.from_local(torch.empty(0), meshes[0], [Shard(0)], run_check=False)
+        with pytest.raises(ProblemError, match="not in the mesh"):
+            ct.masks_sharded({"a": placed}, keep=0.5)
+    dist.barrier()
+
+
+@case
+def replicas_in_another_order(rank, size):
+    mesh = init_device_mesh("cpu", (size, 1))
+    entries = torch.tensor([1.0, -1.0, 2.0, 3.0, 4.0], dtype=torch.float64)
+    moved = entries[[1, 0, 2, 3, 4]] if rank == size - 1 else entries
+    mixed = DTensor.from_local(moved, mesh, [Replicate(), Shard(0)], run_check=False)
+    raised(ProblemError, ct.masks_sharded, {"a": mixed}, keep=2)
+    line = init_device_mesh("cpu", (size,))
+    sharded = DTensor.from_local(torch.rand(3), line, [Shard(0)], run_check=False)
+    raised(ProblemError, ct.masks_sharded, {"a": sharded, "b": moved}, keep=2)
+
+
+@case
+def masks_stay_where_the_scores_are(rank, size):
+    """FSDP2 keeps parameters on the CPU where it is told to, of a mesh of GPUs."""
+    from cops_lp.torch.placements import placed_as
+
+    line = init_device_mesh("cpu", (size,))
+    like = DTensor.from_local(torch.rand(9, 3), line, [Shard(0)], run_check=False)
+    own = torch.empty((9, 3), dtype=torch.bool, device="meta")
+    placed = placed_as(like, own)
+    assert placed.to_local().is_meta
+    assert placed.dtype == torch.bool
+    assert (placed.shape, placed.placements) == (like.shape, like.placements)
+
+
+@case
+def solving_again(rank, size):
+    scores = random_scores(5, 1, 30_000, torch.float32)
+    target, use = of_rank(scores, cuts(2, 30_000, size), rank)
+    found = ct.solve_sharded(target, {"use": use}, keep=0.2, retain=0.7)
+    problem, arrays = found.solution.problem, [score.numpy() for score in scores]
+    best = float(np.sort(arrays[1].astype(float))[-3000:].sum())
+    for how in ({"floors": 0.5 * best}, {"retain": 0.9}, {"floors": 0.6 * best, "integral": True}):
+        again = problem.solve(keep=0.1, **how)
+        if rank == 1:  # one alone
+            assert "use" in str(again)
+        expected = cops_lp.solve(arrays[0], {"use": arrays[1]}, keep=0.1, **how)
+        assert_same(again, np.asarray(again.mask), expected)
+        assert cops_lp.certify(again.problem, again)
+    no_answer = problem.solve(keep=0.1, floors=1.1 * best, raise_on_infeasible=False)
+    assert no_answer.status is Status.INFEASIBLE
+    assert type(no_answer.mask) is type(found.solution.mask)
+    error = raised(ProblemError, problem.solve, keep=0.1 + 0.1 * rank, floors=1.0)
+    assert "keep is" in error
+    raised(ProblemError, problem.solve, keep=0.1, floors=1.0, time_limit=3.0)
+    # Equal numbers of different kinds are the same argument.
+    share, count = ((0.25, 3), (np.float64(0.25), np.int8(3)))[rank % 2]
+    ct.solve_sharded(target, {"use": use}, keep=share, floors=[count])
+
+
+@case
+def faults_after_the_first_solve(rank, size):
+    """What fails on one rank later, or between a meeting and its exchange, fails on all."""
+    scores = random_scores(5, 1, 400_000, torch.float32)
+    target, use = of_rank(scores, cuts(2, 400_000, size), rank)
+    found = ct.solve_sharded(target, use, keep=0.2, retain=0.7).solution
+
+    def failing(module, name, *call, on=1, **how):
+        real = getattr(module, name)
+
+        def fail(*args, **how):
+            patch.setattr(module, name, real)  # as what tells the others of it needs it
+            raise MemoryError("no room")
+
+        with pytest.MonkeyPatch.context() as patch:
+            if rank == on:
+                patch.setattr(module, name, fail)
+            assert raised(MemoryError, *call, **how) == "no room"
+
+    problem = found.problem
+    failing(driver, "guess_region", problem.solve, keep=0.1)
+    failing(judging, "judge_optimal", cops_lp.certify, problem, found, on=size - 1)
+    failing(collectives, "_Sum", ct.solve_sharded, target, use, keep=0.2, retain=0.6)
+    large = np.zeros(5000, np.uint8)
+    failing(collectives, "_Stack", problem.target.ranks.gather, "large", lambda: large)
+    with torch.inference_mode(rank == 0):
+        again = ct.solve_sharded(target, use, keep=0.2, retain=0.7).solution
+    assert np.array_equal(np.asarray(again.mask), np.asarray(found.mask))
 
 
 def main(rank, size, folder, names):

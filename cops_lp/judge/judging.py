@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -73,17 +74,19 @@ def certify(problem: Problem | tuple[Any, Any], solution: Solution) -> Certifica
         raise ProblemError(f"solution is {type(solution).__name__}; wanted a Solution")
     if solution.status not in (Status.OPTIMAL, Status.INFEASIBLE):
         return Certificate(solution.status, ())  # claims nothing; its floors may be unknown
-    question = Question.of(problem, solution)
+    with problem.together() if isinstance(problem, Problem) else nullcontext():
+        return _judged(Question.of(problem, solution), solution)
+
+
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")  # figures may state anything
+def _judged(question: Question, solution: Solution) -> Certificate:
     fault = _fault(question, solution)
     if fault:
         return Certificate(solution.status, (Check("well formed", math.inf, 0.0, fault),))
-    with np.errstate(
-        over="ignore", invalid="ignore", divide="ignore"
-    ):  # figures may state anything
-        scores = Scores(question.problem)
-        if solution.status is Status.INFEASIBLE:
-            return judge_infeasible(question, scores, solution)
-        return judge_optimal(question, scores, solution, check_balance)
+    scores = Scores(question.problem)
+    if solution.status is Status.INFEASIBLE:
+        return judge_infeasible(question, scores, solution)
+    return judge_optimal(question, scores, solution, check_balance)
 
 
 def _fault(question: Question, solution: Solution) -> str:

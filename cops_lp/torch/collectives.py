@@ -13,7 +13,7 @@ import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -56,18 +56,23 @@ class Collectives:
     ----------
     rank, size : int
         This process's in the group, and of the group.
+    group : ProcessGroup or None
+    device : torch.device
+        Where the group exchanges tensors.
     calls, bytes, largest : int
         Collectives so far, the bytes that they brought to each rank, and the most in one.
     """
 
     def __init__(self, group: dist.ProcessGroup | None) -> None:
-        self._group = group
+        self.group = group
         self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
         self.calls = self.bytes = self.largest = 0
-        self._device = torch.device("cpu")
+        self.device = torch.device("cpu")
         if "nccl" in str(dist.get_backend(group)):
-            self._device = torch.device("cuda", torch.cuda.current_device())
+            self.device = torch.device("cuda", torch.cuda.current_device())
         self._ended = False
+        self._depth = 0  # of together(), nested
+        self._record = _Stack(self, np.zeros(_HEAD + _SMALL, np.uint8))
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -77,6 +82,7 @@ class Collectives:
         Those of several groups may be nested: what ends one is told to the others.
         """
         self._ended = False
+        self._depth += 1
         try:
             yield
         except _EndedError as error:
@@ -100,6 +106,8 @@ class Collectives:
                 self._meet("end", (), None, _FINE, _NOTHING)
             except _EndedError as error:
                 raise _cause(error) from None
+        finally:
+            self._depth -= 1
 
     def each(self, what: str, work: Callable[[], Found], *arguments: Any) -> Found:
         """Do a rank's own work; where it raises on some rank, the same is raised on all.
@@ -117,9 +125,9 @@ class Collectives:
 
     def gather(self, what: str, work: Callable[[], np.ndarray], *arguments: Any) -> np.ndarray:
         """All ranks' arrays, of one shape and dtype, stacked by rank; else as :meth:`each`."""
-        own, rows = self._met(what, work, arguments)
-        if rows is None:
-            rows = self._stacked(_bytes(own))
+        own, rows, room = self._met(what, work, arguments, _Stack)
+        if room is not None:
+            rows = room.run()
         return rows.view(own.dtype).reshape(self.size, *own.shape)
 
     def fill(self, what: str, work: Callable[[], np.ndarray], *arguments: Any) -> np.ndarray:
@@ -127,64 +135,41 @@ class Collectives:
 
         float32, float64, int64 or uint8; its bits are kept. Else as :meth:`each`.
         """
-        own, rows = self._met(what, work, arguments)
-        if rows is not None:
-            raw: np.ndarray = np.bitwise_or.reduce(rows, axis=0)
-        else:
-            raw = self._summed(_bytes(own))
+        own, rows, room = self._met(what, work, arguments, _Sum)
+        raw: np.ndarray = np.bitwise_or.reduce(rows, axis=0) if room is None else room.run()
         return raw.view(own.dtype).reshape(own.shape)
 
-    def _summed(self, raw: np.ndarray) -> np.ndarray:
-        padded = np.zeros(-(-len(raw) // 8) * 8, np.uint8)  # whole words
-        padded[: len(raw)] = raw
-        words = torch.from_numpy(padded.view(np.int64))
-        for start in range(0, len(words), _MOST // 8):
-            part = words[start : start + _MOST // 8]
-            there = part.to(self._device)
-            self._count(8 * len(part))
-            self._run(partial(dist.all_reduce, there, group=self._group))
-            part.copy_(there)
-        return padded[: len(raw)]
-
-    def _stacked(self, raw: np.ndarray) -> np.ndarray:
-        flat = torch.from_numpy(raw.copy())
-        step = max(_MOST // self.size, 1)
-        starts = range(0, len(flat), step)
-        return np.concatenate([self._gathered(flat[i : i + step]) for i in starts], axis=1)
-
-    def _gathered(self, part: torch.Tensor) -> np.ndarray:
-        there = part.to(self._device)
-        rows = [torch.empty_like(there) for _ in range(self.size)]
-        self._count(self.size * len(part))
-        self._run(partial(dist.all_gather, rows, there, group=self._group))
-        found: np.ndarray = torch.stack(rows).cpu().numpy()
-        return found
-
-    def _run(self, collective: Callable[[], Any]) -> None:
+    def run(self, collective: Callable[[], None], size: int) -> None:
+        """Run a collective that brings so many bytes to each rank."""
+        self.calls += 1
+        self.bytes += size
+        self.largest = max(self.largest, size)
         try:
             collective()
         except BaseException:  # an interrupt too: the others are out of step now
             self._ended = True
             raise
 
-    def _count(self, size: int) -> None:
-        self.calls += 1
-        self.bytes += size
-        self.largest = max(self.largest, size)
-
     def _met(
-        self, what: str, work: Callable[[], np.ndarray], arguments: tuple[Any, ...]
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """A rank's own array, and the bytes of all, a row each; None if they are too many."""
-        own, failure, state = _NOTHING, None, _FINE
+        self,
+        what: str,
+        work: Callable[[], np.ndarray],
+        arguments: tuple[Any, ...],
+        kind: type[_Room],
+    ) -> tuple[np.ndarray, np.ndarray, _Room | None]:
+        """A rank's own array, and the bytes of all, a row each; or if they are too many, room.
+
+        All memory for their exchange is had before ranks say that they are fine.
+        """
+        own, room, failure, state = _NOTHING, None, None, _FINE
         try:
             own = np.ascontiguousarray(work())
+            if own.nbytes > _SMALL:
+                room = kind(self, _bytes(own))
         except Exception as error:
             failure, state = error, _FAILED
         rows = self._meet(what, arguments, failure, state, _bytes(own))
-        if own.nbytes > _SMALL:
-            return own, None
-        return own, np.ascontiguousarray(rows[:, : own.nbytes])
+        return own, rows[:, : min(own.nbytes, _SMALL)].copy(), room
 
     def _meet(
         self,
@@ -204,32 +189,96 @@ class Collectives:
             What `failure` is on the lowest rank that has one.
         """
         text = b"" if failure is None else _packed(failure, self.rank)
-        record = np.zeros(_HEAD + _SMALL, np.uint8)
+        record = self._record.own
+        record[:] = 0
         head = [state, len(text), _digest(what, arguments), len(said)]
         record[:_HEAD] = np.array(head, np.int64).view(np.uint8)
         if len(said) <= _SMALL:
             record[_HEAD : _HEAD + len(said)] = said
-        records = self._stacked(record)
+        records = self._record.run()
         states, lengths, digests, sizes = np.ascontiguousarray(records[:, :_HEAD]).view(np.int64).T
         if states.any():
             room = np.zeros(int(lengths.max()), np.uint8)
             room[: len(text)] = np.frombuffer(text, np.uint8)
-            texts = self._stacked(room)
+            texts = _Stack(self, room).run()
             left = (states == _LEFT).any()
             first = int(np.flatnonzero(states)[0])
             error = _unpacked(texts[first, : lengths[first]].tobytes(), first)
             if not left and (digests == digests[0]).all():
                 raise error
-            self._ended = True
-            raise _EndedError(self, first) from error
+            self._end(first, error)
         if (digests != digests[0]).any() or (sizes != sizes[0]).any():
-            self._ended = True
-            raise _EndedError(self) from SolverError(
+            error = SolverError(
                 f"the ranks are out of step: rank {self.rank} came to {what!r}, and others to "
                 "something else or with other numbers; wanted the same arguments, versions and "
                 "kind of processor on every rank"
             )
+            self._end(-1, error)
         return records[:, _HEAD:]
+
+    def _end(self, rank: int, error: Exception) -> NoReturn:
+        self._ended = True
+        if not self._depth:
+            raise error
+        raise _EndedError(self, rank) from error
+
+
+class _Stack:
+    """Room in which all ranks' bytes, as many of each, come together, a row each."""
+
+    def __init__(self, ranks: Collectives, own: np.ndarray) -> None:
+        self.own = own.copy()
+        self._ranks = ranks
+        self._flat = torch.from_numpy(self.own)
+        step = min(max(_MOST // ranks.size, 1), len(own))
+        with torch.inference_mode(False):  # they may be written to outside it, later
+            self._there = torch.empty(step, dtype=torch.uint8, device=ranks.device)
+            self._all = torch.empty((ranks.size, step), dtype=torch.uint8, device=ranks.device)
+        self._rows = np.empty((ranks.size, len(own)), np.uint8)
+
+    def run(self) -> np.ndarray:
+        """Exchange them; the array is the same at each call."""
+        step = len(self._there)
+        for start in range(0, len(self._flat), step or 1):
+            part = self._flat[start : start + step]
+            rows = torch.from_numpy(self._rows[:, start : start + step])
+            self._ranks.run(partial(self._gather, part, rows), self._ranks.size * len(part))
+        return self._rows
+
+    def _gather(self, part: torch.Tensor, rows: torch.Tensor) -> None:
+        there, found = self._there[: len(part)], [row[: len(part)] for row in self._all]
+        there.copy_(part)
+        dist.all_gather(found, there, group=self._ranks.group)
+        rows.copy_(self._all[:, : len(part)])  # where a GPU's faults show
+
+
+class _Sum:
+    """Room in which all ranks' bytes are put together, each of which one rank has, 0 the others."""
+
+    def __init__(self, ranks: Collectives, own: np.ndarray) -> None:
+        self._ranks = ranks
+        self._size = len(own)
+        self._padded = np.zeros(-(-len(own) // 8) * 8, np.uint8)  # whole words
+        self._padded[: len(own)] = own
+        step = min(_MOST // 8, len(self._padded) // 8)
+        self._there = torch.empty(step, dtype=torch.int64, device=ranks.device)
+
+    def run(self) -> np.ndarray:
+        """Exchange them."""
+        words, step = torch.from_numpy(self._padded.view(np.int64)), len(self._there)
+        for start in range(0, len(words), step):
+            part = words[start : start + step]
+            self._ranks.run(partial(self._reduce, part), 8 * len(part))
+        return self._padded[: self._size]
+
+    def _reduce(self, part: torch.Tensor) -> None:
+        there = self._there[: len(part)]
+        there.copy_(part)
+        dist.all_reduce(there, group=self._ranks.group)
+        part.copy_(there)
+
+
+_Room: TypeAlias = _Stack | _Sum
 
 
 def _bytes(array: np.ndarray) -> np.ndarray:

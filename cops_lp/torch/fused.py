@@ -239,9 +239,12 @@ class FusedSieve:
         rows = [row.contiguous() for row in rows]
         state = kept.view(torch.uint8)
         tiles = -(-n // TILE)
-        totals, sizes = torch.empty((2, K + 1, tiles), dtype=torch.float64, device=device)
+        # Each in memory of its own: Triton compiles anew for other alignments.
+        totals = torch.empty((K + 1, tiles), dtype=torch.float64, device=device)
+        sizes = torch.empty_like(totals)
         least = torch.empty((K + 1, tiles), dtype=torch.float32, device=device)
-        counts, unsure = torch.empty((2, tiles), dtype=torch.int32, device=device)
+        counts = torch.empty(tiles, dtype=torch.int32, device=device)
+        unsure = torch.empty_like(counts)
         self._numbers = self._numbers.to(device)
         places = [row.data_ptr() for row in rows]
         addresses = torch.tensor(places, dtype=torch.int64, device=device)

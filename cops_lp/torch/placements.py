@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -28,20 +29,19 @@ _WANTED = "wanted Shard(0) along one dimension of the mesh and Replicate along t
 class Sharding(NamedTuple):
     """The one dimension of a mesh along which parameters are sharded.
 
-    `mesh` is None where all are whole on every rank.
+    The first, where all are whole on every rank.
     """
 
     mesh: Any
     dim: int
 
-    def group(self) -> dist.ProcessGroup | None:
+    def group(self) -> dist.ProcessGroup:
         """The ranks that have a parameter's parts."""
-        return None if self.mesh is None else self.mesh.get_group(self.dim)
+        found: dist.ProcessGroup = self.mesh.get_group(self.dim)
+        return found
 
     def replica_groups(self) -> list[dist.ProcessGroup]:
         """For each other dimension of the mesh, the ranks with the same parts."""
-        if self.mesh is None:
-            return []
         others = (dim for dim in range(self.mesh.ndim) if dim != self.dim)
         return [self.mesh.get_group(dim) for dim in others if self.mesh.size(dim) > 1]
 
@@ -55,11 +55,16 @@ def sharding_of(tensors: Any) -> Sharding:
             "target: holds no DTensor; wanted a mapping of names to DTensors "
             "(masks takes whole tensors, solve_sharded plain shards)"
         )
-    for tensor in found:
-        for dim, placement in enumerate(tensor.placements):
-            if not isinstance(placement, Replicate):
-                return Sharding(tensor.device_mesh, dim)
-    return Sharding(None, 0)
+    placed = [
+        Sharding(tensor.device_mesh, dim)
+        for tensor in found
+        for dim, placement in enumerate(tensor.placements)
+        if not isinstance(placement, Replicate)
+    ]
+    sharding = placed[0] if placed else Sharding(found[0].device_mesh, 0)
+    if sharding.mesh.get_coordinate() is None:
+        raise ProblemError("target: this process is not in the mesh of its DTensors")
+    return sharding
 
 
 def is_sharded(label: str, tensor: Any, sharding: Sharding) -> bool:
@@ -108,6 +113,13 @@ def placed_as(tensor: Any, own: torch.Tensor) -> torch.Tensor:
     """A rank's part as a DTensor like another one; as it is where that is none."""
     if not isinstance(tensor, DTensor):
         return own
+    if own.device.type != tensor.device_mesh.device_type:
+        # FSDP2 keeps parameters on the CPU where it is told to offload them; from_local moves.
+        meta: Any = tensor._spec.tensor_meta
+        spec = replace(tensor._spec, tensor_meta=meta._replace(dtype=own.dtype))
+        make: Any = DTensor
+        offloaded: torch.Tensor = make(own, spec, requires_grad=False)
+        return offloaded
     found: torch.Tensor = DTensor.from_local(
         own,
         tensor.device_mesh,

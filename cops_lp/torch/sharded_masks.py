@@ -23,6 +23,8 @@ from .sharding import ShardedPruning, Shards, agreed, collectives, own_mask, sol
 
 __all__ = ["masks_sharded"]
 
+_AT_ONCE = 1 << 22  # entries whose bits are summed at once
+_ODD = 0x9E3779B97F4A7C15 - 2**64  # 2^64 over the golden ratio
 _INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
@@ -199,8 +201,15 @@ def _check_replicas(
 
 
 def _bits(tensor: torch.Tensor) -> int:
+    """A sum over all entries, modulo 2^64, of their mixed bits times their odd place."""
     flat = tensor.detach().contiguous().view(-1).view(_INTEGERS[tensor.element_size()])
-    return int(flat.sum(dtype=torch.int64))
+    total = 0
+    for start in range(0, len(flat), _AT_ONCE):
+        part = flat[start : start + _AT_ONCE].long()
+        mixed = (part ^ (part >> 29)) * _ODD
+        places = torch.arange(start, start + len(part), device=part.device)
+        total += int(((mixed ^ (mixed >> 32)) * (2 * places + 1)).sum())
+    return (total + 2**63) % 2**64 - 2**63
 
 
 def _layout(ranks: Collectives, target: Tensors, own: Tensors, split: Mapping[str, bool]) -> Layout:

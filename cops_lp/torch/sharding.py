@@ -6,9 +6,7 @@ rank's own mask.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,9 +15,8 @@ import torch.distributed as dist
 
 from cops_lp.errors import ProblemError
 from cops_lp.pieces import fits_single
-from cops_lp.problem import Keep, PerControl, Problem
-from cops_lp.solution import Solution, Status
-from cops_lp.solver import solve_problem
+from cops_lp.problem import Keep, PerControl
+from cops_lp.solution import Solution
 
 from .collectives import Collectives
 from .layout import Layout
@@ -27,6 +24,7 @@ from .mapping import Tensors, as_pieces, check_alike, check_tensors
 from .masking import cut_flat, labeled, named_scores, reported
 from .report import Report
 from .sharded_mask import ShardedMask
+from .sharded_problem import ShardedProblem, agreed
 from .sharded_score import ShardedScore
 
 __all__ = [
@@ -176,33 +174,6 @@ def collectives(group: dist.ProcessGroup | None) -> Collectives:
     return Collectives(group)
 
 
-def agreed(ranks: Collectives, **arguments: Any) -> None:
-    """Check that all ranks got the same arguments; ProblemError names one that differs."""
-    own = [repr(value).encode() for value in arguments.values()]
-    lengths = np.array([[len(text) for text in own], [zlib.crc32(text) for text in own]])
-    said = ranks.gather("arguments", lambda: lengths)
-    if (said == said[0]).all():
-        return
-
-    def work() -> np.ndarray:
-        room = np.zeros((len(own), int(said[:, 0].max())), np.uint8)
-        for row, text in zip(room, own, strict=True):
-            row[: len(text)] = np.frombuffer(text, np.uint8)
-        return room
-
-    texts = ranks.gather("which arguments", work)
-    for j, name in enumerate(arguments):
-        others = np.flatnonzero((texts[:, j] != texts[0, j]).any(axis=1))
-        if len(others):
-            first, other = (
-                texts[rank, j].tobytes().rstrip(b"\0").decode() for rank in (0, others[0])
-            )
-            raise ProblemError(
-                f"{name} is {first} on rank 0 and {other} on rank {others[0]}; "
-                "wanted the same on every rank"
-            )
-
-
 def solve_shards(
     ranks: Collectives,
     shards: Shards,
@@ -227,19 +198,12 @@ def solve_shards(
         own = as_pieces(scores[j], np.dtype(np.float64) if wide[j] else None)
         return ShardedScore(own, shards.layout, ranks, shards.shapes, shards.labels)
 
-    problem = Problem(
+    problem = ShardedProblem(
         sharded(0),
         {name: sharded(1 + j) for j, name in enumerate(shards.controls)},
         **wanted,
     )
-    solution = solve_problem(problem, threads=threads, raise_on_infeasible=raise_on_infeasible)
-    figures = [solution.multipliers, solution.multipliers_rest, solution.threshold, solution.bound]
-    ranks.each("answer", lambda: None, *figures, solution.objective, *solution.changed)
-    problem.best(threads=threads)  # now, with all ranks: one of them may print the solution
-    if solution.status is not Status.OPTIMAL:
-        mask: Any = ShardedMask(np.zeros(shards.layout.own_size, np.bool_), shards.layout, ranks)
-        solution = replace(solution, mask=mask)
-    return solution
+    return problem.solve_together(threads=threads, raise_on_infeasible=raise_on_infeasible)
 
 
 def own_mask(solution: Solution, target: Tensors) -> torch.Tensor:
