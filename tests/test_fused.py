@@ -47,7 +47,7 @@ def kernel(monkeypatch):
     """
     used = []
 
-    def sieve(prepared, device):
+    def sieve(prepared, device, own):
         if not prepared.single:
             return TorchSieve(prepared)
         used.append(prepared)
@@ -214,6 +214,38 @@ def test_where_triton_fails_a_warning_says_so(monkeypatch):
         with pytest.warns(RuntimeWarning, match=r"Triton fails on cpu .*C compiler"):
             assert not fused.works_on(torch.device("cpu"))
     fused.works_on.cache_clear()
+
+
+@pytest.mark.parametrize("K", [0, 2])
+def test_each_kind_of_kernel_is_tried_before_it_is_used(K, monkeypatch):
+    device, cpu = torch.device("cuda"), torch.device("cpu")
+    rng = np.random.default_rng(K)
+    sieves = [
+        fused.FusedSieve(Prepared(region, K, np.dtype(np.float32)))
+        for region in (random_ellipsoid(rng, K), Cone(rng.random((3, K + 2))))
+    ]
+    for kind in (torch.float32, torch.bfloat16, torch.float16):
+        assert all(sieve.works(cpu, kind) for sieve in sieves)
+    fused._compiles.cache_clear()
+    real = fused.FusedSieve.__call__
+
+    def fail(self, rows, *how):
+        if self._oval:
+            raise RuntimeError("out of registers")
+        return real(self, rows, *how)
+
+    monkeypatch.setattr(fused, "works_on", lambda device: True)
+    monkeypatch.setattr(fused.FusedSieve, "__call__", fail)
+    with pytest.warns(RuntimeWarning, match=r"Triton fails on cpu .*out of registers"):
+        assert [sieve.works(cpu, torch.float32) for sieve in sieves] == [False, True]
+    monkeypatch.setattr(fused.FusedSieve, "works", lambda self, device, kind: not self._oval)
+    regions = random_ellipsoid(rng, K), Cone(rng.random((3, K + 2)))
+    chosen = [
+        stores._sieve(Prepared(region, K, np.dtype(np.float32)), device, [torch.float32])
+        for region in regions
+    ]
+    assert [type(each) for each in chosen] == [TorchSieve, fused.FusedSieve]
+    fused._compiles.cache_clear()
 
 
 _COMPILE = """

@@ -6,6 +6,7 @@ for NVIDIA's and AMD's GPUs on Linux.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import cache
 from typing import Any
@@ -22,7 +23,7 @@ from cops_lp.engine.stores import Prepared
 from .sieve import Rows, Sieve, Sifted
 from .sums import TILE, ExactSum
 
-__all__ = ["FusedSieve", "sift", "takes", "works_on"]
+__all__ = ["FusedSieve", "collect", "sift", "takes", "works_on"]
 
 _TILES, _WARPS = 2, 8  # tiles in a program: 8 weights a thread
 _KINDS = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
@@ -220,7 +221,7 @@ class FusedSieve:
     def __init__(self, prepared: Prepared) -> None:
         assert prepared.single
         of = Sieve(prepared)
-        self._oval = bool(of.factor)
+        self._controls, self._oval = prepared.rays.shape[1] - 2, bool(of.factor)
         self._rays = next(count for count in _RAYS if count >= len(of.rays))
         of.rays += [of.rays[0]] * (self._rays - len(of.rays))
         rest = [of.tiny, of.huge, of.shrink, of.drop, of.beside, of.far]
@@ -232,6 +233,10 @@ class FusedSieve:
         """See :meth:`Sift.dtype`; the scores' own where they have one, so that none is copied."""
         alike = own[0] in _KINDS and all(each == own[0] for each in own)
         return own[0] if alike else torch.float32
+
+    def works(self, device: torch.device, dtype: torch.dtype) -> bool:
+        """Whether Triton compiles this kind of kernel for a device; warns once where it can't."""
+        return works_on(device) and _compiles(device, self._controls, self._rays, self._oval, dtype)
 
     def __call__(self, rows: Rows, kept: torch.Tensor, sums: list[ExactSum]) -> Sifted:
         """See :meth:`Sift.__call__`."""
@@ -288,13 +293,33 @@ def takes(prepared: Prepared) -> bool:
 def works_on(device: torch.device) -> bool:
     """Whether Triton can compile for a device here; warns once where it can't."""
     region = Ellipsoid(np.array([1.0, 0.5]), np.array([[0.1]]))
+    sieve = FusedSieve(Prepared(region, 0, np.dtype(np.float32)))
     row = torch.arange(10.0, device=device) / 10.0
-    kept = torch.empty(10, dtype=torch.bool, device=device)
+    return _does(device, lambda: int(_tried(sieve, [row]).kept) == 3)
+
+
+@cache
+def _compiles(
+    device: torch.device, controls: int, rays: int, oval: bool, dtype: torch.dtype
+) -> bool:
+    """Whether it compiles one kind of kernel; of which many numbers that are 0 tell nothing."""
+    sieve = FusedSieve.__new__(FusedSieve)
+    sieve._controls, sieve._rays, sieve._oval = controls, rays, oval
+    count = (rays + 1) * (controls + 2) + oval * (controls + 1) ** 2 + 6
+    sieve._numbers = torch.zeros(count, dtype=torch.float32, device="cpu")
+    rows = [torch.zeros(10, dtype=dtype, device=device)] * (controls + 1)
+    return _does(device, lambda: _tried(sieve, rows).opened.tolist() == [False] * 10)
+
+
+def _tried(sieve: FusedSieve, rows: Rows) -> Sifted:
+    device = rows[0].device
+    kept = torch.empty(len(rows[0]), dtype=torch.bool, device=device)
+    return sieve(rows, kept, [ExactSum(device) for _ in rows])
+
+
+def _does(device: torch.device, trial: Callable[[], bool]) -> bool:
     try:
-        found = FusedSieve(Prepared(region, 0, np.dtype(np.float32)))(
-            [row], kept, [ExactSum(device)]
-        )
-        return bool(int(found.kept) == 3)
+        return trial()
     except torch.cuda.OutOfMemoryError:
         raise
     except Exception as error:  # no C compiler, no driver for this build: whatever it raises
@@ -302,6 +327,6 @@ def works_on(device: torch.device) -> bool:
             f"Triton fails on {device} ({type(error).__name__}: {error}): scores are screened by "
             "torch operations there, which takes several times longer",
             RuntimeWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
         return False

@@ -123,7 +123,7 @@ class TorchSieve:
     prepared : Prepared
     """
 
-    least, most = 1 << 20, 1 << 26  # some 20 bytes of temporary tensors each
+    least, most = 1 << 20, 1 << 25  # 20 to 48 bytes of temporary tensors each
 
     def __init__(self, prepared: Prepared) -> None:
         self._of = Sieve(prepared)

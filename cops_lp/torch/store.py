@@ -121,8 +121,9 @@ class TorchStore:
         if masses is None:
             masses = np.empty((1 + self.controls, 0))
         prepared = Prepared(region, self.controls, self._dtype)
-        sift = _sieve(prepared, self._device)
-        dtype = sift.dtype([row.own_dtype for row in self._rows])
+        kinds = [row.own_dtype for row in self._rows]
+        sift = _sieve(prepared, self._device, kinds)
+        dtype = sift.dtype(kinds)
         equal = np.ascontiguousarray(masses, dtype=prepared.dtype)
         massive = _decided(equal, region, 1).opened.tolist()
         blocks = self._blocks(_block(self.size, sift))
@@ -233,13 +234,15 @@ def _block(size: int, sift: Sift) -> int:
     return min(max(-(-size // _BLOCKS), sift.least), sift.most)
 
 
-def _sieve(prepared: Prepared, device: torch.device) -> Sift:
+def _sieve(prepared: Prepared, device: torch.device, own: list[torch.dtype]) -> Sift:
     """The test of a region that is fastest on a device: see docs/torch.md."""
     if prepared.single and device.type == "cuda" and find_spec("triton") is not None:
         fused = _fused()
-        if fused is not None and fused.takes(prepared) and fused.works_on(device):
-            found: Sift = fused.FusedSieve(prepared)
-            return found
+        if fused is not None and fused.takes(prepared):
+            found: Any = fused.FusedSieve(prepared)
+            if found.works(device, found.dtype(own)):
+                sift: Sift = found
+                return sift
     return TorchSieve(prepared)
 
 
