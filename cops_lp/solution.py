@@ -298,7 +298,8 @@ class Solution:
         """How far the mask is from the bound, in words."""
         bound = _number(self.bound)
         if np.any(self.shortfall > 0.0):
-            return f"the mask misses a floor, the bound is {bound}"
+            none = ", as all of whole weights do" if self.integer_bound == -math.inf else ""
+            return f"the mask misses a floor{none}; the bound is {bound}"
         return f"the mask is within {max(self.integer_gap, 0.0):.3g} of the bound {bound}"
 
     def __str__(self) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 import cops_lp
 from cops_lp import InfeasibleError, IntegerInfeasibleError, ProblemError, Status
-from cops_lp.integral import joins
+from cops_lp.integral import joins, proving
 from cops_lp.integral.enumerating import best_of_all
 from cops_lp.integral.items import Best, Items
 from cops_lp.integral.pairs import most_beside
@@ -370,3 +370,32 @@ def test_all_masks_tried():
             values = [scores[0, m].sum() for m in meeting]
             assert np.array_equal(best, meeting[int(np.argmax(values))])
     assert 10 < none < 90
+
+
+def test_few_masks_are_tried_one_by_one(monkeypatch):
+    """Of 146 of one weight, sets of weights that tie in six controls are without number."""
+
+    def fail(*args, **how):
+        raise AssertionError("searched")
+
+    monkeypatch.setattr(proving, "search_core", fail)
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        d, K = int(rng.integers(5, 147)), int(rng.integers(1, 7))
+        k = (1, d - 1)[seed % 2]
+        scores = np.round(rng.random((1 + K, d)), (1, 8)[seed % 3 == 0])
+        sums = scores if k == 1 else scores.sum(axis=1, keepdims=True) - scores
+        floors = np.quantile(sums[1:], 0.3, axis=1)
+        solution = cops_lp.solve(
+            scores[0], list(scores[1:]), keep=k, floors=list(floors), integral=True,
+            raise_on_infeasible=False,
+        )  # fmt: skip
+        meets = (sums[1:] >= floors[:, None] - 1e-12).all(axis=0)
+        if solution.status is not Status.OPTIMAL:
+            assert not meets.any()
+        elif not meets.any():
+            assert solution.integer_bound == -np.inf
+            assert "misses a floor, as all of whole weights do" in str(solution)
+        else:
+            assert solution.mask_objective == pytest.approx(sums[0, meets].max(), abs=1e-9)
+            assert solution.integer_gap == 0.0

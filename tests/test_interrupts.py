@@ -25,10 +25,11 @@ ROUNDS = 4
 
 # 400,000,000 weights in 8 MB of memory: rows that repeat are read as any strided array.
 LONG = f"""
-import os, threading, time
+import os, signal, threading, time
 import numpy as np
 import cops_lp
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits none
 rows = np.random.default_rng(0).random((2, 1_000_000), dtype=np.float32)
 large = [np.broadcast_to(row, (400, row.size)) for row in rows]
 

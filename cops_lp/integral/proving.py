@@ -27,6 +27,7 @@ __all__ = ["prove_mask"]
 
 _WEIGHTS = 512  # in the core at first
 _MOST = 1 << 16
+_FEW_MASKS = 500  # that are tried one by one: fewer than many sets of weights to be searched
 
 
 def prove_mask(
@@ -79,6 +80,8 @@ def prove_mask(
         passes += more
         index = np.arange(store.size) if near.index is None else near.index
         scores = near.scores.astype(np.float64)
+        if near.width == math.inf and _are_few(rounded, store.size, _FEW_MASKS):
+            return _tried(scores, rounded, floors, slack), passes
         reduced = scores[0] + multipliers @ scores[1:] - found.threshold
         within = near.width
         if len(index) > _MOST:  # masses of ties; sets of them are proven as far as they reach
@@ -106,10 +109,9 @@ def prove_mask(
             break
         width = search.wanted
     known = search.proven or search.least == math.inf
-    if not known and near.width == math.inf and time.perf_counter() < deadline:
-        kept = np.array(rounded.mask[np.arange(store.size)])
-        if store.size <= MOST_MASKS >= math.comb(store.size, int(kept.sum())):
-            return _tried(near.scores.astype(np.float64), kept, rounded, floors, slack), passes
+    untold = not known and near.width == math.inf and time.perf_counter() < deadline
+    if untold and _are_few(rounded, store.size, MOST_MASKS):
+        return _tried(near.scores.astype(np.float64), rounded, floors, slack), passes
     own = float(rounded.totals[0])
     least = max(search.least, 0.0)  # below 0 for masks that lack what counts as rounding
     if search.kept is None and not met:
@@ -117,14 +119,14 @@ def prove_mask(
     return (own if search.proven else max(own, bound - least)), passes
 
 
-def _tried(
-    scores: np.ndarray,
-    kept: np.ndarray,
-    rounded: Rounded,
-    floors: np.ndarray,
-    slack: np.ndarray,
-) -> float:
-    """Turn the mask, which is `kept`, into the best of all; what no mask can beat."""
+def _are_few(rounded: Rounded, d: int, most: int) -> bool:
+    """Whether there are so few masks of k of d weights."""
+    return d <= most and math.comb(d, int(rounded.mask[np.arange(d)].sum())) <= most
+
+
+def _tried(scores: np.ndarray, rounded: Rounded, floors: np.ndarray, slack: np.ndarray) -> float:
+    """Turn the mask into the best of all; what no mask can beat."""
+    kept = np.array(rounded.mask[np.arange(scores.shape[1])])
     best = best_of_all(scores, int(kept.sum()), floors, slack)
     if best is None:
         return -math.inf
