@@ -238,16 +238,18 @@ class Problem:
         ProblemError, InfeasibleError, SolverError
             As :func:`cops_lp.solve`.
         """
+        with self.together():
+            return self.replace(keep=keep, retain=retain, floors=floors)._solved(
+                integral=integral,
+                threads=threads,
+                time_limit=time_limit,
+                raise_on_infeasible=raise_on_infeasible,
+            )
+
+    def _solved(self, **how: Any) -> Solution:
         from .solver import solve_problem
 
-        problem = self.replace(keep=keep, retain=retain, floors=floors)
-        return solve_problem(
-            problem,
-            integral=integral,
-            threads=threads,
-            time_limit=time_limit,
-            raise_on_infeasible=raise_on_infeasible,
-        )
+        return solve_problem(self, **how)
 
     def replace(
         self,

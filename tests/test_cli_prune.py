@@ -649,6 +649,8 @@ def test_no_batch_of_one_is_left_over() -> None:
     """BatchNorm takes none."""
     options = ("prune", "--model", "networks_of_a_user:normed", "--data", "digits", "--target")
     succeed(*options, "snip", "--keep", "10%", "--samples", "129", "--batch", "128")
+    read = models.load_batches("digits", samples=129, batch=128, seed=0)
+    assert [len(labels) for _, labels in read] == [65, 64]
 
 
 def test_no_advice_to_give_an_argument_of_python() -> None:

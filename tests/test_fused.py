@@ -203,17 +203,19 @@ def test_nothing_is_decided_by_forms_that_overflow(kernel):
 
 
 def test_where_triton_fails_a_warning_says_so(monkeypatch):
-    assert fused.works_on(torch.device("cpu"))
+    region = Ellipsoid(np.array([1.0, 0.5]), np.array([[0.1]]))
+    sieve = fused.FusedSieve(Prepared(region, 0, np.dtype(np.float32)))
+    assert sieve.works(torch.device("cpu"), torch.float32)
 
     def fail(self, *_):
         raise RuntimeError("Failed to find C compiler")
 
     with monkeypatch.context() as patch:
         patch.setattr(fused.FusedSieve, "__call__", fail)
-        fused.works_on.cache_clear()
+        fused._works.cache_clear()
         with pytest.warns(RuntimeWarning, match=r"Triton fails on cpu .*C compiler"):
-            assert not fused.works_on(torch.device("cpu"))
-    fused.works_on.cache_clear()
+            assert not sieve.works(torch.device("cpu"), torch.float32)
+    fused._works.cache_clear()
 
 
 @pytest.mark.parametrize("K", [0, 2])
@@ -226,7 +228,7 @@ def test_each_kind_of_kernel_is_tried_before_it_is_used(K, monkeypatch):
     ]
     for kind in (torch.float32, torch.bfloat16, torch.float16):
         assert all(sieve.works(cpu, kind) for sieve in sieves)
-    fused._compiles.cache_clear()
+    fused._works.cache_clear()
     real = fused.FusedSieve.__call__
 
     def fail(self, rows, *how):
@@ -234,7 +236,6 @@ def test_each_kind_of_kernel_is_tried_before_it_is_used(K, monkeypatch):
             raise RuntimeError("out of registers")
         return real(self, rows, *how)
 
-    monkeypatch.setattr(fused, "works_on", lambda device: True)
     monkeypatch.setattr(fused.FusedSieve, "__call__", fail)
     with pytest.warns(RuntimeWarning, match=r"Triton fails on cpu .*out of registers"):
         assert [sieve.works(cpu, torch.float32) for sieve in sieves] == [False, True]
@@ -245,7 +246,7 @@ def test_each_kind_of_kernel_is_tried_before_it_is_used(K, monkeypatch):
         for region in regions
     ]
     assert [type(each) for each in chosen] == [TorchSieve, fused.FusedSieve]
-    fused._compiles.cache_clear()
+    fused._works.cache_clear()
 
 
 _COMPILE = """

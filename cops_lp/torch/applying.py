@@ -15,7 +15,7 @@ from torch.nn.utils import prune
 
 from cops_lp.errors import ProblemError
 
-from .pruned import bare_name, fsdp_part, pruning_hook, pruning_hooks, recompute
+from .pruned import bare_name, check_no_fsdp, pruning_hook, pruning_hooks, recompute
 
 __all__ = ["apply_masks", "check_mask", "remove_masks"]
 
@@ -180,14 +180,11 @@ def remove_masks(model: nn.Module, names: Iterable[str] | None = None) -> None:
 def _check_model(model: nn.Module) -> None:
     if not isinstance(model, nn.Module):
         raise ProblemError(f"model is a {type(model).__name__}; wanted a torch.nn.Module")
-    part = fsdp_part(model)
-    if part is not None:
-        where = f" ({part!r})" if part else ""
-        raise ProblemError(
-            f"model is sharded by FSDP{where}, which replaces parameters as it runs; apply masks "
-            "before it is sharded, or multiply its parameters by them after each step of the "
-            "optimizer"
-        )
+    check_no_fsdp(
+        model,
+        "apply masks before it is sharded, or multiply its parameters by them after each step of "
+        "the optimizer",
+    )
 
 
 def _places(model: nn.Module) -> dict[str, Place]:

@@ -6,7 +6,6 @@ for NVIDIA's and AMD's GPUs on Linux.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import nullcontext
 from functools import cache
 from typing import Any
@@ -17,13 +16,13 @@ import torch
 import triton
 import triton.language as tl
 
-from cops_lp.engine.region import Ellipsoid
+from cops_lp.engine.region import Cone, Ellipsoid, Region
 from cops_lp.engine.stores import Prepared
 
 from .sieve import Rows, Sieve, Sifted
 from .sums import TILE, ExactSum
 
-__all__ = ["FusedSieve", "collect", "sift", "takes", "works_on"]
+__all__ = ["FusedSieve", "collect", "sift", "takes"]
 
 _TILES, _WARPS = 2, 8  # tiles in a program: 8 weights a thread
 _KINDS = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
@@ -236,7 +235,7 @@ class FusedSieve:
 
     def works(self, device: torch.device, dtype: torch.dtype) -> bool:
         """Whether Triton compiles this kind of kernel for a device; warns once where it can't."""
-        return works_on(device) and _compiles(device, self._controls, self._rays, self._oval, dtype)
+        return _works(device, self._controls, self._rays, self._oval, dtype)
 
     def __call__(self, rows: Rows, kept: torch.Tensor, sums: list[ExactSum]) -> Sifted:
         """See :meth:`Sift.__call__`."""
@@ -290,36 +289,21 @@ def takes(prepared: Prepared) -> bool:
 
 
 @cache
-def works_on(device: torch.device) -> bool:
-    """Whether Triton can compile for a device here; warns once where it can't."""
-    region = Ellipsoid(np.array([1.0, 0.5]), np.array([[0.1]]))
-    sieve = FusedSieve(Prepared(region, 0, np.dtype(np.float32)))
-    row = torch.arange(10.0, device=device) / 10.0
-    return _does(device, lambda: int(_tried(sieve, [row]).kept) == 3)
-
-
-@cache
-def _compiles(
-    device: torch.device, controls: int, rays: int, oval: bool, dtype: torch.dtype
-) -> bool:
-    """Whether it compiles one kind of kernel; of which many numbers that are 0 tell nothing."""
-    sieve = FusedSieve.__new__(FusedSieve)
-    sieve._controls, sieve._rays, sieve._oval = controls, rays, oval
-    count = (rays + 1) * (controls + 2) + oval * (controls + 1) ** 2 + 6
-    sieve._numbers = torch.zeros(count, dtype=torch.float32, device="cpu")
-    rows = [torch.zeros(10, dtype=dtype, device=device)] * (controls + 1)
-    return _does(device, lambda: _tried(sieve, rows).opened.tolist() == [False] * 10)
-
-
-def _tried(sieve: FusedSieve, rows: Rows) -> Sifted:
-    device = rows[0].device
-    kept = torch.empty(len(rows[0]), dtype=torch.bool, device=device)
-    return sieve(rows, kept, [ExactSum(device) for _ in rows])
-
-
-def _does(device: torch.device, trial: Callable[[], bool]) -> bool:
+def _works(device: torch.device, controls: int, rays: int, oval: bool, dtype: torch.dtype) -> bool:
+    """Whether Triton compiles one kind of kernel for a device here; warns once where it can't."""
+    line = np.zeros((rays, controls + 2))
+    line[:, 0], line[:, -1] = 1.0, np.linspace(0.7, 0.3, rays)
+    region: Region = Cone(line)
+    if oval:
+        factor = np.zeros((controls + 1, controls + 1))
+        line[:, -1], factor[-1, -1] = 0.5, 0.2
+        region = Ellipsoid(line[0], factor)
+    sieve = FusedSieve(Prepared(region, controls, np.dtype(np.float32)))
     try:
-        return trial()
+        row = torch.arange(10, device=device).to(dtype) / 8  # four are above 0.7
+        kept = torch.empty(10, dtype=torch.bool, device=device)
+        rows = [row] * (controls + 1)
+        return int(sieve(rows, kept, [ExactSum(device) for _ in rows]).kept) == 4
     except torch.cuda.OutOfMemoryError:
         raise
     except Exception as error:  # no C compiler, no driver for this build: whatever it raises
@@ -327,6 +311,6 @@ def _does(device: torch.device, trial: Callable[[], bool]) -> bool:
             f"Triton fails on {device} ({type(error).__name__}: {error}): scores are screened by "
             "torch operations there, which takes several times longer",
             RuntimeWarning,
-            stacklevel=3,
+            stacklevel=2,
         )
         return False

@@ -102,9 +102,7 @@ def local_part(tensor: Any) -> Any:
 
 
 def distributed(like: Any, whole: torch.Tensor) -> torch.Tensor:
-    """A tensor that all ranks have as a DTensor like another one; as it is where that is none."""
-    if not isinstance(like, DTensor):
-        return whole
+    """A tensor that all ranks have as a DTensor like another one."""
     found: torch.Tensor = distribute_tensor(whole, like.device_mesh, like.placements)
     return found
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from torch import nn
 from torch.nn.utils import prune
 
-__all__ = ["bare_name", "fsdp_part", "pruning_hook", "pruning_hooks", "recompute"]
+from cops_lp.errors import ProblemError
+
+__all__ = ["bare_name", "check_no_fsdp", "pruning_hook", "pruning_hooks", "recompute"]
 
 _FSDP = {"FSDPModule", "FullyShardedDataParallel"}
 
@@ -33,14 +35,14 @@ def bare_name(module: nn.Module, name: str) -> str:
     return name if pruning_hook(module, bare) is None else bare
 
 
-def fsdp_part(model: nn.Module) -> str | None:
-    """Return the first module of a model whose parameters FSDP replaces as they are needed."""
-    parts: list[str] = [
-        name
-        for name, module in model.named_modules()
-        if any(kind.__name__ in _FSDP for kind in type(module).__mro__)
-    ]
-    return parts[0] if parts else None
+def check_no_fsdp(model: nn.Module, wanted: str) -> None:
+    """Raise ProblemError where FSDP replaces a model's parameters as they are needed."""
+    for name, module in model.named_modules():
+        if any(kind.__name__ in _FSDP for kind in type(module).__mro__):
+            where = f" ({name!r})" if name else ""
+            raise ProblemError(
+                f"model is sharded by FSDP{where}, which replaces parameters as it runs; {wanted}"
+            )
 
 
 def recompute(module: nn.Module) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cops_lp.errors import ProblemError
-from cops_lp.problem import Keep, PerControl, Problem
+from cops_lp.problem import Problem
 from cops_lp.solution import Solution, Status
 from cops_lp.solver import solve_problem
 
@@ -38,30 +38,21 @@ class ShardedProblem(Problem):
         """See :meth:`cops_lp.Problem.together`."""
         return self._ranks.together()
 
-    def solve(
-        self,
-        *,
-        keep: Keep | None = None,
-        retain: PerControl | None = None,
-        floors: PerControl | None = None,
-        integral: bool = False,
-        threads: int | None = None,
-        time_limit: float | None = None,
-        raise_on_infeasible: bool = True,
-    ) -> Solution:
-        """See :meth:`cops_lp.Problem.solve`; without `time_limit`, since clocks differ."""
-        with self.together():
-            if time_limit is not None:
-                raise ProblemError(
-                    f"time_limit is {time_limit!r}; wanted None for scores in shards: the ranks' "
-                    "clocks differ"
-                )
-            agreed(self._ranks, keep=keep, retain=retain, floors=floors, integral=integral)
-            other = self.replace(keep=keep, retain=retain, floors=floors)
-            assert isinstance(other, ShardedProblem)
-            return other.solve_together(
-                integral=integral, threads=threads, raise_on_infeasible=raise_on_infeasible
+    def _solved(self, **how: Any) -> Solution:
+        limit = how.pop("time_limit")
+        if limit is not None:
+            raise ProblemError(
+                f"time_limit is {limit!r}; wanted None for scores in shards: the ranks' "
+                "clocks differ"
             )
+        agreed(
+            self._ranks,
+            keep=self.keep,
+            retain=self.retain,
+            floors=self._floors,
+            integral=how["integral"],
+        )
+        return self.solve_together(**how)
 
     def best(self, *, threads: int | None = None) -> np.ndarray:
         """See :meth:`cops_lp.Problem.best`."""

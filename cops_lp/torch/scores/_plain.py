@@ -106,18 +106,13 @@ def random(model: nn.Module, *, seed: int, where: Where | None = None) -> dict[s
     for weight in select(model, where):
         parameter = weight.parameter
         drawn = torch.rand(parameter.shape, generator=generator, dtype=torch.float32, device="cpu")
-        drawn = placed_like(parameter, (1.0 - drawn).to(parameter.device))
+        drawn = (1.0 - drawn).to(parameter.device)
+        if hasattr(parameter, "device_mesh"):  # a DTensor, in whose module torch.distributed is
+            from cops_lp.torch.placements import distributed
+
+            drawn = distributed(parameter, drawn)
         scores[weight.name] = drawn if weight.mask is None else drawn * weight.mask.detach().float()
     return scores
-
-
-def placed_like(parameter: Tensor, whole: Tensor) -> Tensor:
-    """Return a tensor that all ranks have, sharded like a parameter if that is a DTensor."""
-    if not hasattr(parameter, "device_mesh"):
-        return whole
-    from cops_lp.torch.placements import distributed
-
-    return distributed(parameter, whole)
 
 
 def seeded(seed: int) -> torch.Generator:

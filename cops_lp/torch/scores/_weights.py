@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
 from cops_lp.errors import ProblemError
-from cops_lp.torch.pruned import bare_name, fsdp_part
+from cops_lp.torch.pruned import bare_name, check_no_fsdp
 
 __all__ = ["LAYERS", "Weight", "Where", "check_runs", "checked_masks", "select"]
 
@@ -140,14 +140,11 @@ def check_runs(model: nn.Module) -> None:
     for name, parameter in model.named_parameters():
         if isinstance(parameter, UninitializedParameter):
             raise ProblemError(f"parameter {name!r} has no shape yet; run the model once first")
-    part = fsdp_part(model)
-    if part is not None:
-        where = f" ({part!r})" if part else ""
-        raise ProblemError(
-            f"model is sharded by FSDP{where}, which takes no copies in its parameters' place; "
-            "score it before that, or form scores from the gradients of its own backward pass "
-            "(docs/torch.md)"
-        )
+    check_no_fsdp(
+        model,
+        "score it before that, or form scores from the gradients of its own backward pass "
+        "(docs/torch.md)",
+    )
 
 
 def _candidates(model: nn.Module) -> list[Weight]:
