@@ -122,6 +122,7 @@ def search(scores, k, floors, second=None, start=None):
     floors = np.asarray(floors, dtype=float)[:, None]
     code, _, stalls = kernel.dual_simplex(
         found.scores,
+        found.upper,
         found._second,
         k,
         floors,

@@ -11,7 +11,7 @@ import pytest
 
 import cops_lp
 from cops_lp import Status
-from cops_lp.engine import driver, masses
+from cops_lp.engine import driver
 from cops_lp.engine.region import Cone, Ellipsoid
 from cops_lp.engine.stores import ArrayStore
 
@@ -215,7 +215,6 @@ def test_masses_of_ties_are_counted_on_the_device(K, count, dtype, monkeypatch):
         return real(self, mask, screened, amounts, around)
 
     monkeypatch.setattr(TorchStore, "hand_out", watched)
-    monkeypatch.setattr(masses, "_COPIES", 64)
     d = 100_000
     rng = np.random.default_rng([K, count])
     scores = rng.integers(0, count, (1 + K, d)).astype(dtype)

@@ -11,18 +11,19 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache, partial
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 from ..problem import FLOOR_TOLERANCE, JOINT_TOLERANCE
 from . import doubles
-from .exact import BEYOND, kept_copies
+from .columns import Columns, find_columns
+from .exact import BEYOND
 from .failures import NotFiniteError, OutOfTimeError
 from .guess import guess_region
-from .masses import Windows, find_masses, solve_by_windows, told_signs
 from .nearest import NEAREST
-from .pushing import SampleSearch, guess_rays, widened_rays
+from .pushing import guess_rays, widened_rays
 from .region import Cone, Region
 from .screened import Screened, ends_of, largest_sizes
 from .stores import ArrayStore, Mask, Store
@@ -34,6 +35,7 @@ _DIRECT = (1 << 14, 1 << 10, 1 << 10)  # weights, by K, up to which nothing is g
 _WHOLE = 1 << 15  # weights up to which the sample is all of them
 _WHOLE_NEAR = 1 << 16  # the same where a point near the optimum is known
 _WHOLE_LATE = 1 << 21  # the same where a sample has failed
+_GROUPED = 1 << 16  # weights up to which nothing is guessed where columns of many are with them
 _SMALL = 1 << 16  # weights up to which, where no region can be guessed, all are solved
 _SAMPLE = (1 << 13, 1 << 18)  # least and most weights sampled at first
 _LOOK = 1 << 11  # sampled weights among which masses are looked for
@@ -55,6 +57,7 @@ def solve_relaxation(
     start: np.ndarray | None = None,
     late: bool = False,
     deadline: float = math.inf,
+    columns: Columns | None = None,
 ) -> Relaxation:
     """Solve the relaxation over a store exactly.
 
@@ -75,6 +78,9 @@ def solve_relaxation(
         Guess from all weights at first: a sample has failed. It saves time only.
     deadline : float
         On ``time.perf_counter``'s clock: no pass over the whole store is begun after it.
+    columns : Columns, optional
+        Equal weights outside the store to be solved with it: `Relaxation.columns` tells how many
+        of them are kept.
 
     Returns
     -------
@@ -95,9 +101,12 @@ def solve_relaxation(
     part = magnitudes is not None
     if magnitudes is None:
         magnitudes = np.zeros(K)
-    if d <= _DIRECT[min(K, 2)]:
+    if columns is None:
+        columns = Columns.none(1 + K)
+    beside_store = int(columns.counts.sum())
+    if d <= (_GROUPED if beside_store else _DIRECT[min(K, 2)]):
         _check_time(deadline)
-        return solve_all(store, k, floors, mask, magnitudes)
+        return solve_all(store, k, floors, mask, magnitudes, columns=columns)
     scaling: np.ndarray | None = None
     region: Region | None = None
     found: Relaxation | None = None
@@ -110,24 +119,29 @@ def solve_relaxation(
             scaling = exponents
         np.ldexp(sample, -scaling[:, None], out=sample)
         share = sample.shape[1] / d
+        others = Columns(scaled_by(columns.scores, -scaling[:, None]), columns.counts * share)
         expected = np.clip(scaled_by(floors[:, 0], -scaling[1:]), -BEYOND, BEYOND) * share
         previous, region = region, None
-        if not (attempt > 1 or isinstance(previous, Cone)):
+        if not (attempt > 1 or isinstance(previous, Cone) or beside_store):
             near = None if start is None or attempt else _scaled(start, scaling)
             beside = 2.5 * NEAREST * share if K > 1 and start is None else 0.0
             region = guess_region(sample, k * share, expected, near, whole, beside)
-        if region is None and whole:
+        if region is None and whole and not beside_store:
             if late or d <= _SMALL:
                 break
             continue  # too many to push
         if region is None:
             ended = None if found is None else _scaled_ray(found, scaling)
-            region = _cone(sample, k / d, expected, spread, previous, ended)
+            region = _cone(sample, others, k / d, expected, spread, previous, ended)
         found = None
         raw = region.unscaled(scaling)
         if not raw.finite():
             break  # multipliers beyond float64 in the scores' units: not to be screened by
-        if isinstance(region, Cone) and K > 1 and not (attempt or part or region.rays[:, 0].any()):
+        if (
+            isinstance(region, Cone)
+            and K > 1
+            and not (attempt or part or beside_store or region.rays[:, 0].any())
+        ):
             # The sample says by far that floors contradict each other: to prove that takes one
             # pass, and another to see that the other scores are finite.
             y = scaled_by(_best_certificate(sample, k * share, expected, region), -scaling[1:])
@@ -144,7 +158,7 @@ def solve_relaxation(
         screened = store.screen(raw, mask, equal)
         passes += 1
         left = k - screened.kept
-        if not 0 <= left <= screened.open_count:
+        if not 0 <= left <= screened.open_count + beside_store:
             continue  # wrong by more than the open weights can mend
         if np.any(exponents_of(screened.largest()) > scaling + _OUTGROWN):
             scaling = region = None
@@ -158,16 +172,17 @@ def solve_relaxation(
             raw,
             d,
             late,
+            columns,
         )
         found = inner.found
         if not found.feasible:
             sizes = magnitudes + screened.magnitudes[1:] + found.magnitudes[1:]
-            if _proves_infeasible(store, k, floors, sizes, found.certificate, deadline):
+            if _proves_infeasible(store, k, floors, sizes, found.certificate, columns, deadline):
                 return _joined(store, screened, inner, 0.0, mask if part else None, passes + 1)
         elif any(region.contains(ray) for ray in _optimal_rays(screened, inner, region, scaling)):
             return _joined(store, screened, inner, raw.width(), mask, passes)
     _check_time(deadline)
-    return solve_all(store, k, floors, mask, magnitudes, passes)
+    return solve_all(store, k, floors, mask, magnitudes, passes, columns=columns)
 
 
 def _check_time(deadline: float) -> None:
@@ -177,6 +192,7 @@ def _check_time(deadline: float) -> None:
 
 def _cone(
     sample: np.ndarray,
+    columns: Columns,
     share: float,
     floors: np.ndarray,
     spread: float,
@@ -187,17 +203,25 @@ def _cone(
     if isinstance(previous, Cone) and ended is not None:
         rays = previous.rays
     else:
-        rays = guess_rays(sample, share, floors, spread, SampleSearch(sample))
-    return Cone(rays if ended is None else widened_rays(rays, sample, share, ended, spread))
+        rays = guess_rays(sample, columns, share, floors, spread)
+    return Cone(
+        rays if ended is None else widened_rays(rays, sample, columns, share, ended, spread)
+    )
 
 
-def best_sum(store: Store, k: int, deadline: float = math.inf) -> tuple[float, float] | None:
+def best_sum(
+    store: Store, k: int, deadline: float = math.inf, columns: Columns | None = None
+) -> tuple[float, float] | None:
     """Sum of the k largest entries of a store of one score, and of their absolute values.
+
+    Entries of `columns` count as the store's own.
 
     None when a score is not finite. OutOfTimeError where a pass would begin after the deadline.
     """
     try:
-        found = solve_relaxation(store, k, np.empty((0, 2)), None, deadline=deadline)
+        found = solve_relaxation(
+            store, k, np.empty((0, 2)), None, deadline=deadline, columns=columns
+        )
     except NotFiniteError:
         return None
     return float(found.kept_sums[0, 0]), float(found.magnitudes[0])
@@ -205,19 +229,16 @@ def best_sum(store: Store, k: int, deadline: float = math.inf) -> tuple[float, f
 
 @dataclass(frozen=True, slots=True)
 class _Inner:
-    """Optimum of the open weights.
+    """Optimum of the open weights and of columns beside them.
 
-    `kept`, where x = 1, is a mask of the open weights' store: of the weights left open, then
-    of the copies that stand for masses, of which `windows` and `amounts` speak. `copies`
-    are the latter's scores, and `copies_kept` says of them what `kept` does; `found` counts all.
+    `kept`, where x = 1, is a mask of the open weights. `columns` are those that came from outside,
+    `outside` of them, then the store's own masses; `found.columns` says of them what is kept.
     """
 
     found: Relaxation
     kept: Mask
-    windows: Windows | None
-    amounts: np.ndarray
-    copies: np.ndarray
-    copies_kept: np.ndarray
+    columns: Columns
+    outside: int
 
 
 def _solve_open(
@@ -229,79 +250,26 @@ def _solve_open(
     region: Region,
     d: int,
     late: bool,
+    outside: Columns,
 ) -> _Inner:
     """Solve for the open weights, less than all d of them by guessing again."""
     K = len(floors)
-    masses = screened.masses.present()
+    columns = outside.joined(screened.masses.present())
     middle = None if isinstance(region, Cone) else region.center / region.center[0]
-
-    def solve(
-        copies: np.ndarray | None, left: int, floors: np.ndarray, magnitudes: np.ndarray
-    ) -> tuple[Relaxation, Mask]:
-        inner = store.open_store(screened, copies)
-        kept = inner.new_mask()
-        solver = partial(solve_all, hints=region.lam_range() if K == 1 else None)
-        # After a cone another one is likely, which costs more than some ten thousand weights.
-        least = _SMALL if middle is None and K == 1 else _DIRECT[min(K, 2)]
-        if inner.size * _SHRINK <= d and inner.size > least:
-            solver = partial(solve_relaxation, start=middle)
-        elif K > 0 and _SMALL < inner.size <= _WHOLE_LATE and not late:
-            # A sample said too little: few weights hold most of a score. All of them say it.
-            solver = partial(solve_relaxation, start=middle, late=True)
-        return solver(inner, left, floors, kept, magnitudes), kept
-
-    if len(masses.counts) == 0:
-        found, kept = solve(None, k, floors, magnitudes)
-        return _Inner(found, kept, None, masses.counts, masses.scores, np.empty(0, dtype=bool))
-
-    def solve_windows(
-        windows: Windows, left: int
-    ) -> tuple[_Inner, np.ndarray, np.ndarray, np.ndarray]:
-        copies = windows.copies(masses)
-        taken = windows.sums(masses.scores)
-        with np.errstate(over="ignore"):  # a sum beyond float64 fails the caller's checks
-            sizes = np.abs(masses.scores) @ windows.first
-        found, kept = solve(
-            copies, left, doubles.subtract(floors, taken[1:]), magnitudes + sizes[1:]
-        )
-        inside = np.zeros(copies.shape[1], dtype=bool)
-        inside[found.fractional[found.fractional >= screened.count] - screened.count] = True
-        copies_kept = np.asarray(kept[screened.count :])
-        found = replace(
-            found,
-            kept_sums=doubles.add(found.kept_sums, taken),
-            magnitudes=found.magnitudes + sizes,
-        )
-        inner = _Inner(found, kept, windows, masses.counts, copies, copies_kept)
-        if found.feasible:
-            weights = np.append(1.0, found.multipliers + found.multipliers_rest)
-        else:
-            assert found.certificate is not None
-            weights = np.append(0.0, found.certificate)
-        return inner, copies_kept, inside, told_signs(weights, found.threshold, masses.scores)
-
-    @cache
-    def others() -> Store:
-        return store.open_store(screened)
-
-    def coarse(windows: Windows, copies: np.ndarray, step: int, left: int) -> np.ndarray:
-        index = np.arange(step // 2, screened.count, step)
-        rest = others().gather(index) if len(index) else masses.scores[:, :0]
-        beyond = doubles.subtract(floors, windows.sums(masses.scores[1:]))
-        return kept_copies(rest, masses.scores, copies, step, left, beyond)
-
-    rays = region.rays if isinstance(region, Cone) else region.center[None, :]
-    guess = rays[:, :-1].mean(axis=0)
-    above = screened.at_least(guess, masses.scores)
-    inner, windows, amounts = solve_by_windows(
-        above, masses, screened.count, k, guess, solve_windows, coarse
-    )
-    found = inner.found
-    if found.feasible:
-        combined = np.append(1.0, found.multipliers + found.multipliers_rest)
-        reduced = combined @ masses.scores - found.threshold
-        found = replace(found, gap=found.gap + windows.gap(masses, reduced))
-    return replace(inner, found=found, amounts=amounts)
+    inner = store.open_store(screened)
+    kept = inner.new_mask()
+    how: dict[str, Any] = {"columns": columns}
+    # After a cone another one is likely, which costs more than some ten thousand weights.
+    least = _SMALL if middle is None and K == 1 else _DIRECT[min(K, 2)]
+    if inner.size * _SHRINK <= d and inner.size > least:
+        found = solve_relaxation(inner, k, floors, kept, magnitudes, start=middle, **how)
+    elif K > 0 and _SMALL < inner.size <= _WHOLE_LATE and not late:
+        # A sample said too little: few weights hold most of a score. All of them say it.
+        found = solve_relaxation(inner, k, floors, kept, magnitudes, middle, True, **how)
+    else:
+        hints = region.lam_range() if K == 1 else None
+        found = solve_all(inner, k, floors, kept, magnitudes, hints=hints, **how)
+    return _Inner(found, kept, columns, len(outside.counts))
 
 
 def _joined(
@@ -313,28 +281,32 @@ def _joined(
     passes: int,
 ) -> Relaxation:
     """The whole store's optimum from what was kept at once and the open weights' optimum."""
-    found, n, fractional = inner.found, screened.count, inner.found.fractional
-    near, near_scores = np.empty(0, np.int64), inner.copies[:, :0]
+    found, n = inner.found, screened.count
+    K = len(found.multipliers)
+    near, near_scores = np.empty(0, np.int64), np.empty((1 + K, 0))
     if mask is not None:
         screened.write(mask, inner.kept)
-    if inner.windows is not None and mask is not None:
-        around = NEAREST + 2 * len(found.multipliers) + 2
-        amounts = np.zeros_like(screened.masses.counts)
-        amounts[screened.masses.counts > 0] = inner.amounts
-        places = store.hand_out(mask, screened, amounts, around)
-        mass, rank = inner.windows.ranks(inner.amounts, fractional[fractional >= n] - n)
-        mass = np.flatnonzero(screened.masses.counts)[mass]
-        copies = [
-            places[m][r - max(amounts[m] - around, 0)] for m, r in zip(mass, rank, strict=True)
-        ]
-        own = screened.places(fractional[fractional < n])
-        fractional = np.concatenate((own, copies)).astype(np.int64)
+    amounts = found.columns[inner.outside :].astype(np.int64)
+    places: list[np.ndarray] = []
+    around = NEAREST + 2 * K + 2
+    if len(amounts) and mask is not None:
+        every = np.zeros_like(screened.masses.counts)
+        every[screened.masses.counts > 0] = amounts
+        handed = store.hand_out(mask, screened, every, around)
+        places = [handed[m] for m in np.flatnonzero(screened.masses.counts)]
         # As many of each mass as could be asked for stand for it among the candidates.
         near = np.concatenate(places)
         lengths = [len(place) for place in places]
-        near_scores = np.repeat(screened.masses.scores, lengths, axis=1)
-    elif len(fractional):
-        fractional = screened.places(fractional)
+        near_scores = np.repeat(inner.columns.scores[:, inner.outside :], lengths, axis=1)
+    fractional = found.fractional.copy()
+    fractional[fractional < n] = screened.places(fractional[fractional < n])
+    for position in np.flatnonzero(found.fractional >= n):
+        column = int(found.fractional[position]) - n
+        own = column - inner.outside
+        if own < 0:
+            fractional[position] = store.size + column
+        elif mask is not None:  # the first that is not kept
+            fractional[position] = places[own][min(int(amounts[own]), around)]
     order = np.argsort(fractional)
     return replace(
         found,
@@ -346,6 +318,7 @@ def _joined(
         candidates=screened.candidates(near, near_scores, width),
         passes=passes,
         open_count=screened.open_count,
+        columns=found.columns[: inner.outside],
     )
 
 
@@ -355,7 +328,7 @@ def _masses(sample: np.ndarray, region: Region, scaling: np.ndarray) -> np.ndarr
     opened = ArrayStore(tuple(some)).screen(region, None).scores
     if opened.shape[1] * _CROWDED < some.shape[1]:
         opened = opened[:, :0]
-    return scaled_by(find_masses(opened), scaling[:, None])
+    return scaled_by(find_columns(opened), scaling[:, None])
 
 
 def _optimal_rays(
@@ -371,8 +344,12 @@ def _optimal_rays(
     if len(inner.found.fractional):
         return
     weights = np.ldexp(np.append(1.0, ray[1:-1]), -scaling)
-    ends = screened.ends(weights, inner.kept), ends_of(inner.copies, weights, inner.copies_kept)
-    least, largest = min(end for end, _ in ends), max(end for _, end in ends)
+    least, largest = screened.ends(weights, inner.kept)
+    amounts, counts = inner.found.columns, inner.columns.counts
+    for some, kept in ((amounts > 0, True), (amounts < counts, False)):
+        chosen = inner.columns.scores[:, some]
+        end = ends_of(chosen, weights, np.full(chosen.shape[1], kept))
+        least, largest = min(least, end[0]), max(largest, end[1])
     likely = np.clip(region.thresholds(ray[1:-1]), largest, least)
     for mu in (least, largest, *likely):
         if math.isfinite(mu) and largest <= mu <= least:
@@ -409,9 +386,10 @@ def _proves_infeasible(
     floors: np.ndarray,
     sizes: np.ndarray,
     certificate: np.ndarray | None,
+    columns: Columns,
     deadline: float,
 ) -> bool:
-    """Check yᵀb > T_k(Aᵀy) over the whole store, beyond what counts as rounding.
+    """Check yᵀb > T_k(Aᵀy) over the store and columns, beyond what counts as rounding.
 
     `sizes`, shape (K,): summed absolute controls of the mask that y proves too little.
     """
@@ -420,7 +398,8 @@ def _proves_infeasible(
     single = len(used) == 1
     y = np.ones(1) if single else certificate[used]
     view = store.control_store(int(used[0])) if single else store.combined_store(certificate)
-    found = best_sum(view, k, deadline)
+    own = columns.scores[1 + used[0]] if single else certificate @ columns.scores[1:]
+    found = best_sum(view, k, deadline, Columns(own[None, :], columns.counts))
     if found is None:
         raise NotFiniteError
     wanted = math.fsum((y[:, None] * floors[used]).ravel())

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TypeAlias
 
 import numpy as np
 
+from .columns import Columns, find_columns, solve_selection
 from .exact import solve_exact
 from .newton import FEW
 from .region import Cone, infinite_ray
@@ -25,8 +25,6 @@ from .vertex import Vertex
 
 __all__ = ["Repeated", "SampleSearch", "guess_rays", "widened_rays"]
 
-SampleSolver: TypeAlias = Callable[[np.ndarray, int, np.ndarray], tuple[np.ndarray, np.ndarray]]
-
 _STRIDE = 8  # one sampled weight in so many is sampled again
 _SPREAD = 5.0
 """Standard deviations for the inner sample. The driver's first pushes, 4 deviations of a sample
@@ -35,7 +33,7 @@ _LEAST = 4096  # sampled weights below which that does not pay
 
 
 def guess_rays(
-    sample: np.ndarray, share: float, floors: np.ndarray, spread: float, solve: SampleSolver
+    sample: np.ndarray, columns: Columns, share: float, floors: np.ndarray, spread: float
 ) -> np.ndarray:
     """Rays around the dual optimum of a sample, at right-hand sides pushed both ways.
 
@@ -43,15 +41,14 @@ def guess_rays(
     ----------
     sample : ndarray of float64, shape (1 + K, r)
         Scores of r weights.
+    columns : Columns
+        More of them, which are known and do not scatter; counts scaled to the sample.
     share : float
         k / d.
     floors : ndarray of float64, shape (K,)
         Floors scaled to the sample, b r / d.
     spread : float
         By how many standard deviations of the sampled sums to push.
-    solve : callable
-        (sample, k, floors) to the ray of the sample's dual optimum (λ = ∞ where the floors
-        cannot be met) and where x = 1.
 
     Returns
     -------
@@ -64,20 +61,22 @@ def guess_rays(
     small problems.
     """
     K, r = len(floors), sample.shape[1]
+    total = r + float(columns.counts.sum())
+    solve = _solver(sample, columns)
     # A threshold with few sampled weights beyond it says little: there the region is open.
     k = share * r
-    few, rest_few = k < FEW, r - k < FEW
+    few, rest_few = k < FEW, total - k < FEW
     scale = 1.0
     if few:
         scale = FEW / k if k > 0 else 1.0
         k = FEW
     elif rest_few:
-        k = r - FEW
-    k = min(max(k, 0.0), float(r))
+        k = total - FEW
+    k = min(max(k, 0.0), total)
     target = np.concatenate(([k], floors * scale))
-    center, kept = solve(sample, min(max(round(k), 0), r), target[1:])
+    center, kept = solve(min(max(round(k), 0), math.floor(total)), target[1:])
     rays = [center]
-    w = np.vstack((np.ones(r), sample[1:])) * kept
+    w = np.vstack((np.ones(r), sample[1:])) * kept[:r]
     unit = w.std(axis=1)
     unit[unit == 0.0] = 1.0
     covariance = np.atleast_2d(np.cov(w / unit[:, None]))
@@ -89,10 +88,10 @@ def guess_rays(
             pushed[0] += math.copysign(1.0, pushed[0] - k)  # k is whole: round outwards
             if round(pushed[0]) <= 0:
                 rays.append(infinite_ray(K, 1.0))
-            elif round(pushed[0]) >= r:
+            elif round(pushed[0]) >= total:
                 rays.append(infinite_ray(K, -1.0))
             else:
-                rays.append(solve(sample, round(pushed[0]), pushed[1:])[0])
+                rays.append(solve(round(pushed[0]), pushed[1:])[0])
     if few:
         rays.append(infinite_ray(K, 1.0))
     if rest_few:
@@ -103,23 +102,56 @@ def guess_rays(
     return np.unique(np.stack(rays), axis=0)
 
 
+def _solver(
+    sample: np.ndarray, columns: Columns
+) -> Callable[[int, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Solve (k, floors) on a sample; see :class:`Repeated`."""
+    equal = find_columns(sample)
+    if equal.shape[1] + len(columns.counts) == 0:
+        return SampleSearch(sample)
+    # Equal weights are one column: a sample of masses is a small problem.
+    place = np.full(sample.shape[1], -1)
+    for j, column in enumerate(equal.T):
+        place[(sample == column[:, None]).all(axis=0)] = j
+    rest = np.flatnonzero(place < 0)
+    scores = np.hstack((sample[:, rest], equal, columns.scores))
+    counts = np.bincount(place[place >= 0], minlength=equal.shape[1])
+    upper = np.concatenate((np.ones(len(rest)), counts, columns.counts)).astype(np.float64)
+    place[rest] = equal.shape[1] + np.arange(len(rest))
+    every = np.concatenate((len(rest) + np.arange(equal.shape[1]), np.arange(len(rest))))
+    search = Repeated(scores, upper=upper)
+
+    def solve(k: int, floors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        ray, kept = search.solve(k, floors)
+        return ray, kept[every[place]]
+
+    return solve
+
+
 def widened_rays(
-    rays: np.ndarray, sample: np.ndarray, share: float, ray: np.ndarray, spread: float
+    rays: np.ndarray,
+    sample: np.ndarray,
+    columns: Columns,
+    share: float,
+    ray: np.ndarray,
+    spread: float,
 ) -> np.ndarray:
     """Add to a region that failed the point its reduced problem ended in, and room around it.
 
     Room means the sample's thresholds of that point's combined score at k pushed both ways.
     """
     r = sample.shape[1]
-    combined = ray[:-1] @ sample
-    ordered = np.sort(combined)[::-1]
+    combined = ray[:-1] @ np.hstack((sample, columns.scores))
+    order = np.argsort(-combined)
+    ends = np.cumsum(np.append(np.ones(r), columns.counts)[order])
     k = share * r
     push = spread * math.sqrt(max(k * (1.0 - share), FEW)) + FEW
     more = [ray]
     K = len(ray) - 2
     for position, infinity in ((k - push, 1.0), (k + push, -1.0)):
-        if 1 <= position <= r:
-            more.append(np.concatenate((ray[:-1], [ordered[int(position) - 1]])))
+        if 1 <= position <= ends[-1]:
+            last = order[np.searchsorted(ends, int(position))]
+            more.append(np.concatenate((ray[:-1], [combined[last]])))
         else:
             more.append(infinite_ray(K, infinity))
     return np.unique(np.vstack((rays, more)), axis=0)
@@ -141,10 +173,9 @@ class SampleSearch:
         self._mask = np.zeros(sample.shape[1], dtype=bool)
         self._outer: Repeated | None = None
 
-    def __call__(
-        self, sample: np.ndarray, k: int, floors: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, k: int, floors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Ray of the dual optimum (at infinity where the floors cannot be met), and where x = 1."""
+        sample = self._sample
         r = sample.shape[1]
         if r >= _LEAST and self._region is None and 0 < k < r:
             self._screen(k / r, floors)
@@ -164,7 +195,7 @@ class SampleSearch:
     def _screen(self, share: float, floors: np.ndarray) -> None:
         inner = np.ascontiguousarray(self._sample[:, ::_STRIDE])
         scaled = floors * (inner.shape[1] / self._sample.shape[1])
-        self._region = Cone(guess_rays(inner, share, scaled, _SPREAD, SampleSearch(inner)))
+        self._region = Cone(guess_rays(inner, Columns.none(len(inner)), share, scaled, _SPREAD))
         self._screened = ArrayStore(tuple(self._sample)).screen(self._region, self._mask)
         opened = np.ascontiguousarray(self._screened.scores, dtype=np.float64)
         self._inner = Repeated(opened, self._region.lam_range() if len(floors) == 1 else None)
@@ -173,19 +204,31 @@ class SampleSearch:
 class Repeated:
     """One set of scores, solved again and again; from two controls on, from the last basis.
 
-    `scores` and `hints` as in :func:`.exact.solve_exact`.
+    `scores`, `hints` and `upper` as in :func:`.exact.solve_exact`; any upper bounds > 0.
     """
 
-    def __init__(self, scores: np.ndarray, hints: np.ndarray | None = None) -> None:
+    def __init__(
+        self,
+        scores: np.ndarray,
+        hints: np.ndarray | None = None,
+        upper: np.ndarray | None = None,
+    ) -> None:
         self._scores = scores
         self._hints = hints
-        self._search = Search(scores) if len(scores) > 2 else None
+        self._upper = upper
+        self._search = None
+        if len(scores) > 2 or (upper is not None and len(scores) > 1):
+            self._search = Search(scores, upper)
 
     def solve(self, k: int, floors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Ray of the dual optimum (at infinity where the floors cannot be met), and where x = 1."""
+        """Ray of the dual optimum (at infinity where the floors cannot be met), and where x = u."""
         parts = np.stack((floors, np.zeros(len(floors))), axis=1)
-        if self._search is not None and 0 < k < self._scores.shape[1]:
+        total = self._scores.shape[1] if self._upper is None else self._upper.sum()
+        if self._search is not None and 0 < k < total:
             return self._search.dual_ray(k, parts)
+        if self._upper is not None:
+            vertex = solve_selection(self._scores[0], min(max(k, 1), int(total)), self._upper)
+            return np.array([1.0, *np.zeros(len(floors)), vertex.threshold[0]]), vertex.kept
         vertex = solve_exact(self._scores, k, parts, hints=self._hints, ordered=False)
         return _vertex_ray(vertex), vertex.kept
 

@@ -8,9 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from .candidates import CandidateArrays, Candidates
-from .masses import Masses, combined, count_at_least
+from .columns import Columns
 
-__all__ = ["Screened", "ScreenedArrays", "ends_of", "largest_sizes"]
+__all__ = ["Screened", "ScreenedArrays", "combined", "ends_of", "largest_sizes"]
 
 
 class Screened(Protocol):
@@ -36,7 +36,7 @@ class Screened(Protocol):
         ...
 
     @property
-    def masses(self) -> Masses:
+    def masses(self) -> Columns:
         """Open weights that were counted."""
         ...
 
@@ -52,10 +52,6 @@ class Screened(Protocol):
 
     def largest(self) -> np.ndarray:
         """Of each score the largest absolute value of an open weight; NaN where one is NaN."""
-        ...
-
-    def at_least(self, weights: np.ndarray, scores: np.ndarray) -> np.ndarray:
-        """See :func:`.masses.count_at_least`."""
         ...
 
     def ends(self, weights: np.ndarray, kept: Any) -> tuple[float, float]:
@@ -94,7 +90,7 @@ class ScreenedArrays:
     magnitudes: np.ndarray
     index: np.ndarray
     scores: np.ndarray
-    masses: Masses
+    masses: Columns
     parts: np.ndarray
     starts: np.ndarray
 
@@ -120,10 +116,6 @@ class ScreenedArrays:
     def largest(self) -> np.ndarray:
         """See :meth:`Screened.largest`."""
         return largest_sizes(self.scores)
-
-    def at_least(self, weights: np.ndarray, scores: np.ndarray) -> np.ndarray:
-        """See :meth:`Screened.at_least`."""
-        return count_at_least(self.scores, weights, scores)
 
     def ends(self, weights: np.ndarray, kept: Any) -> tuple[float, float]:
         """See :meth:`Screened.ends`."""
@@ -157,3 +149,12 @@ def ends_of(scores: np.ndarray, weights: np.ndarray, kept: np.ndarray) -> tuple[
     s = combined(weights, scores)
     least, largest = s[kept].min(initial=np.inf), s[~kept].max(initial=-np.inf)
     return float(least), float(largest)
+
+
+def combined(weights: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Σ_j weights_j scores_j, the same bits wherever a column is: no matrix product."""
+    total = np.zeros(scores.shape[1])
+    with np.errstate(over="ignore", invalid="ignore"):  # not finite: no use as a threshold
+        for weight, row in zip(weights, scores, strict=True):
+            total += np.multiply(row, weight, dtype=np.float64)
+    return total

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..kernels import dual_simplex as kernel
 from ..problem import FLOOR_TOLERANCE, JOINT_TOLERANCE
+from .columns import exact_sum, nearest_to, top_amounts
 from .vertex import Vertex
 
 __all__ = ["Search", "solve_several"]
@@ -36,11 +37,14 @@ class Search:
     ----------
     scores : ndarray of float64, shape (1 + K, n), K ≥ 1
         Scaled to absolute values of about 1 at most. Contiguous rows.
+    upper : ndarray of float64, shape (n,), > 0, optional
+        Upper bounds; 1 where not given.
     """
 
-    def __init__(self, scores: np.ndarray) -> None:
+    def __init__(self, scores: np.ndarray, upper: np.ndarray | None = None) -> None:
         K, n = len(scores) - 1, scores.shape[1]
         self.scores = scores
+        self.upper = np.ones(n) if upper is None else upper
         self.basis = np.empty(1 + K, dtype=np.int64)
         self.state = np.zeros(n, dtype=np.uint8)
         self.values = np.zeros((1 + K, 2))
@@ -51,10 +55,11 @@ class Search:
         self._second = np.empty(n)
         kernel.perturbation(n, self._second)
 
-    def run(self, k: int, floors: np.ndarray, doubt: np.ndarray) -> int:
-        """Solve for 1 ≤ k < n and floors in parts, shape (K, any); returns the kernel's code."""
+    def run(self, k: float, floors: np.ndarray, doubt: np.ndarray) -> int:
+        """Solve for 0 < k < Σ u and floors in parts, shape (K, any); returns the kernel's code."""
         code, iterations, _ = kernel.dual_simplex(
             self.scores,
+            self.upper,
             self._second,
             k,
             floors,
@@ -71,8 +76,8 @@ class Search:
         self._warm = code != kernel.NUMERICAL
         return int(code)
 
-    def dual_ray(self, k: int, floors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Ray (1, λ, μ) of the optimum, or (0, y, θ) where there is none, and where x = 1.
+    def dual_ray(self, k: float, floors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Ray (1, λ, μ) of the optimum, or (0, y, θ) where there is none, and where x = u.
 
         `floors`, shape (K, any), in parts. Any ray will do for a guess, also that of a
         search that failed.
@@ -81,7 +86,7 @@ class Search:
         if self.run(k, floors, np.zeros(len(floors))) == kernel.INFEASIBLE:
             # θ as of the best mask of y's control: a search that goes on from another's end finds
             # the same edge for any k.
-            nearest = _infeasible(self.scores, k, self.ray)
+            nearest = _infeasible(self, k)
             ray[0], ray[1:-1], ray[-1] = 0.0, nearest.certificate, nearest.threshold[0]
             return ray, nearest.kept
         ray[0], ray[1:-1], ray[-1] = 1.0, np.maximum(0.0, -self.prices[1:, 0]), self.prices[0, 0]
@@ -93,24 +98,25 @@ def solve_several(
     k: int,
     floors: np.ndarray,
     magnitudes: np.ndarray | None = None,
+    upper: np.ndarray | None = None,
 ) -> Vertex:
-    """Solve max c·x over 1·x = k, A x ≥ b, 0 ≤ x ≤ 1 with the dual simplex.
+    """Solve max c·x over 1·x = k, A x ≥ b, 0 ≤ x ≤ u with the dual simplex.
 
-    Parameters and result are those of :func:`.exact.solve_exact`, for K ≥ 1 and 1 ≤ k < n.
+    Parameters and result are those of :func:`.exact.solve_exact`, for K ≥ 1 and 0 < k < Σ u.
     """
-    search = Search(scores)
+    search = Search(scores, upper)
     doubt = np.where(floors[:, 1] != 0.0, np.abs(floors[:, 0]) * 2.0**-104, 0.0)
     code = search.run(k, floors, doubt)
-    best = _vertex(scores, k, floors, search, code)
+    best = _vertex(search, k, floors, code)
     if magnitudes is None:
         return best
     if not (best.feasible and _passes(scores, best)):
-        given = _met_alone(scores, k, floors, magnitudes, search.ray)
+        given = _met_alone(search, k, floors, magnitudes)
         if given is None:
-            return _infeasible(scores, k, search.ray)
+            return _infeasible(search, k)
         floors = given
         code = search.run(k, floors, doubt)
-        best = _vertex(scores, k, floors, search, code)
+        best = _vertex(search, k, floors, code)
     # Floors that contradict each other by rounding, or fix almost the same sum twice, have
     # no answer that float64 can state; floors lower by less than the tolerance have.
     lowered = floors
@@ -118,42 +124,48 @@ def solve_several(
         if best.feasible and _passes(scores, best):
             break
         if code == kernel.INFEASIBLE:
-            other = _met_together(scores, k, lowered, magnitudes, search.ray[1:], attempt)
+            other = _met_together(search, k, lowered, magnitudes, attempt)
             if other is None:
-                return _infeasible(scores, k, search.ray)
+                return _infeasible(search, k)
             lowered = other
         else:
             # What does not end needs more than the last digits of its floors to give way.
             steps = attempt if code == kernel.OPTIMAL else attempt + _LOWERINGS // 2
             lower = min(2.0 ** (6 * steps - 80), JOINT_TOLERANCE)
-            parts = -lower * np.maximum(magnitudes + _held(scores, search), np.abs(floors[:, 0]))
+            parts = -lower * np.maximum(magnitudes + _held(search), np.abs(floors[:, 0]))
             parts *= _UNEVEN ** np.arange(len(floors))  # of two that say the same, one gives way
             lowered = np.concatenate((floors, parts[:, None]), axis=1)
         code = search.run(k, lowered, doubt)
-        vertex = _vertex(scores, k, floors, search, code)
+        vertex = _vertex(search, k, floors, code)
         if code == kernel.OPTIMAL and not (best.feasible and _error(vertex) >= _error(best)):
             best = vertex
     # What contradicts itself by less than the tolerance is neither solved nor infeasible.
-    return best if best.feasible else _failed(scores, k)
+    return best if best.feasible else _failed(search, k)
 
 
-def _vertex(scores: np.ndarray, k: int, floors: np.ndarray, search: Search, code: int) -> Vertex:
+def _vertex(search: Search, k: int, floors: np.ndarray, code: int) -> Vertex:
     if code == kernel.INFEASIBLE:
-        return _infeasible(scores, k, search.ray)
+        return _infeasible(search, k)
     if code == kernel.NUMERICAL:
-        return _failed(scores, k)
-    return _rounded(scores, k, floors, search)
+        return _failed(search, k)
+    return _rounded(search, k, floors)
 
 
-def _held(scores: np.ndarray, search: Search) -> np.ndarray:
+def _point(search: Search) -> np.ndarray:
+    """The point that a search ended in, rounded; shape (n,)."""
+    x = np.where(search.state == 1, search.upper, 0.0)
+    basic = search.basis[search.basis < len(x)]
+    values = np.nan_to_num(search.values[search.basis < len(x), 0])
+    x[basic] = np.clip(values, 0.0, search.upper[basic])
+    return x
+
+
+def _held(search: Search) -> np.ndarray:
     """Summed absolute controls of the point that a search ended in; shape (K,).
 
     Floors of 0 are met by sums that cancel: what those add up is the scale of their rounding.
     """
-    x = (search.state == 1).astype(np.float64)
-    weights = search.basis < scores.shape[1]
-    x[search.basis[weights]] = np.clip(np.nan_to_num(search.values[weights, 0]), 0.0, 1.0)
-    return np.asarray(np.abs(scores[1:]) @ x)
+    return np.asarray(np.abs(search.scores[1:]) @ _point(search))
 
 
 def _error(vertex: Vertex) -> float:
@@ -162,26 +174,26 @@ def _error(vertex: Vertex) -> float:
 
 def _passes(scores: np.ndarray, vertex: Vertex) -> bool:
     c = np.abs(scores[0])
-    scale = float(c[vertex.kept].sum() + c[vertex.fractional].sum())
+    scale = float(c @ vertex.amounts() + c[vertex.fractional].sum())
     return _error(vertex) <= _GOOD * scale
 
 
 def _met_alone(
-    scores: np.ndarray, k: int, floors: np.ndarray, magnitudes: np.ndarray, ray: np.ndarray
+    search: Search, k: int, floors: np.ndarray, magnitudes: np.ndarray
 ) -> np.ndarray | None:
     """Floors, those above their control's best by rounding only lowered to it.
 
-    None where one is above by more; `ray` then becomes its own.
+    None where one is above by more; the search's ray then becomes its own.
     """
     parts = np.zeros((len(floors), 4))
     parts[:, :2] = floors
-    for j, row in enumerate(scores[1:]):
-        top = np.partition(row, len(row) - k)[len(row) - k :]
-        best = _exact_sum(top)
+    for j, row in enumerate(search.scores[1:]):
+        top, x = top_amounts(row, k, search.upper)
+        best = exact_sum(row[top], x)
         excess = math.fsum([*floors[j], *(-part for part in best)])
-        if excess > FLOOR_TOLERANCE * (magnitudes[j] + float(np.abs(top).sum())):
-            ray[:] = 0.0
-            ray[0], ray[1 + j] = top[0], 1.0
+        if excess > FLOOR_TOLERANCE * (magnitudes[j] + float(np.abs(row[top]) @ x)):
+            search.ray[:] = 0.0
+            search.ray[0], search.ray[1 + j] = row[top].min(), 1.0
             return None
         if excess > 0.0:
             parts[j, : len(best)] = best
@@ -190,24 +202,20 @@ def _met_alone(
 
 
 def _met_together(
-    scores: np.ndarray,
-    k: int,
-    floors: np.ndarray,
-    magnitudes: np.ndarray,
-    y: np.ndarray,
-    attempt: int,
+    search: Search, k: int, floors: np.ndarray, magnitudes: np.ndarray, attempt: int
 ) -> np.ndarray | None:
-    """Floors lowered so that y no longer proves anything; None where that is not rounding.
+    """Floors lowered so that the search's y no longer proves anything.
 
-    By no more than y proves, if that is enough: multipliers can be large.
+    None where that is not rounding. By no more than y proves, if that is enough: multipliers can be
+    large.
     """
-    combined = y @ scores[1:]
-    top = np.argpartition(-combined, k - 1)[:k]
-    sizes = magnitudes + np.abs(scores[1:, top]).sum(axis=1)
+    y, A = search.ray[1:], search.scores[1:]
+    top, x = top_amounts(y @ A, k, search.upper)
+    sizes = magnitudes + np.abs(A[:, top]) @ x
     lacks = np.array(
         [
-            math.fsum([*parts, *(-part for part in _exact_sum(row[top]))])
-            for parts, row in zip(floors, scores[1:], strict=True)
+            math.fsum([*parts, *(-part for part in exact_sum(row[top], x))])
+            for parts, row in zip(floors, A, strict=True)
         ]
     )
     sizes = np.maximum(sizes, np.abs(floors[:, 0]))
@@ -220,82 +228,76 @@ def _met_together(
     return np.concatenate((floors, -min(share, JOINT_TOLERANCE) * lower[:, None]), axis=1)
 
 
-def _exact_sum(values: np.ndarray) -> list[float]:
-    """Sum as three parts."""
-    terms = values.tolist()
-    parts: list[float] = []
-    for _ in range(3):
-        parts.append(math.fsum([*terms, *(-part for part in parts)]))
-    return parts
+def _infeasible(search: Search, k: float) -> Vertex:
+    """The top k of the control that proves it, as the search's ray has it."""
+    y = search.ray[1:] / max(float(search.ray[1:].max()), 1e-300)
+    return nearest_to(y, search.scores, k, search.upper)
 
 
-def _infeasible(scores: np.ndarray, k: int, ray: np.ndarray) -> Vertex:
-    y = ray[1:] / max(float(ray[1:].max()), 1e-300)
-    combined = y @ scores[1:]
-    kept = np.zeros(scores.shape[1], dtype=bool)
-    order = np.argpartition(-combined, k - 1)[:k]
-    kept[order] = True
-    return Vertex(
-        False,
-        np.full(len(y), np.inf),
-        np.zeros(len(y)),
-        (float(combined[order].min()), 0.0),
-        kept,
-        np.empty(0, np.int64),
-        np.empty(0),
-        certificate=y,
-    )
-
-
-def _failed(scores: np.ndarray, k: int) -> Vertex:
-    """The target's own mask, with a gap that no check passes."""
-    kept = np.zeros(scores.shape[1], dtype=bool)
-    kept[np.argsort(-scores[0], kind="stable")[:k]] = True
+def _failed(search: Search, k: int) -> Vertex:
+    """The target's own top k, with a gap that no check passes."""
+    K = len(search.scores) - 1
+    c = search.scores[0]
+    top, x = top_amounts(c, k, search.upper)
+    whole = np.zeros(len(c))
+    whole[top] = x
     return Vertex(
         True,
-        np.zeros(len(scores) - 1),
-        np.zeros(len(scores) - 1),
-        (float(scores[0][kept].min()), 0.0),
-        kept,
+        np.zeros(K),
+        np.zeros(K),
+        (float(c[top].min()), 0.0),
+        whole >= search.upper,
         np.empty(0, np.int64),
         np.empty(0),
         residual=0.0,
         complementarity=math.inf,
+        whole=whole,
     )
 
 
-def _rounded(scores: np.ndarray, k: int, floors: np.ndarray, search: Search) -> Vertex:
-    """The search's vertex in float64, with what rounding left of a gap."""
+def _rounded(search: Search, k: int, floors: np.ndarray) -> Vertex:
+    """The search's vertex in float64, with what rounding left of a gap.
+
+    Of a column of n equal weights some are whole, at most one is fractional.
+    """
+    scores, upper = search.scores, search.upper
     n = scores.shape[1]
     lam = np.maximum(0.0, -search.prices[1:, 0])
     rest = np.where(lam > 0.0, -search.prices[1:, 1], 0.0)
-    x = (search.state == 1).astype(np.float64)
+    whole = np.where(search.state == 1, upper, 0.0)
+    share = np.zeros(n)
+    exact = {}
     weights = search.basis < n
-    x[search.basis[weights]] = np.clip(search.values[weights, 0], 0.0, 1.0)
-    exact = {
-        int(i): Fraction(float(hi)) + Fraction(float(lo))
-        for i, (hi, lo) in zip(search.basis[weights], search.values[weights], strict=True)
-    }
-    inside = np.flatnonzero((x > 0.0) & (x < 1.0))
-    kept = x >= 1.0
-    scale = float(np.abs(scores[0]) @ x)
+    for i, (high, low) in zip(search.basis[weights], search.values[weights].tolist(), strict=True):
+        value = min(max(Fraction(high) + Fraction(low), Fraction(0)), Fraction(float(upper[i])))
+        whole[i] = math.floor(value)
+        exact[int(i)] = value - math.floor(value)
+        share[i] = float(exact[int(i)])
+        if share[i] == 1.0:
+            whole[i], share[i] = whole[i] + 1.0, 0.0
+    inside = np.flatnonzero(share)
+    scale = float(np.abs(scores[0]) @ (whole + share))
 
     given = lam, rest
-    lam, rest, mu, complementarity = _settled(scores, *given, x, _GAP * scale)
+    lam, rest, mu, complementarity = _settled(scores, upper, *given, whole + share, _GAP * scale)
     # A weight that is fractional by rounding only, and off the threshold, is not fractional.
     r = scores[0, inside] + lam @ scores[1:, inside] - mu[0]
     terms = np.abs(scores[0, inside]) + lam @ np.abs(scores[1:, inside]) + abs(mu[0])
-    off = (np.abs(r) > 1e-13 * terms) & (np.minimum(x[inside], 1.0 - x[inside]) < 3e-15)
+    near = np.minimum(share[inside], 1.0 - share[inside]) < 3e-15
+    off = (np.abs(r) > 1e-13 * terms) & near
     if off.any():
-        x[inside[off]] = np.round(x[inside[off]])
+        whole[inside[off]] += np.round(share[inside[off]])
+        share[inside[off]] = 0.0
         inside = inside[~off]
-        kept = x >= 1.0
-        lam, rest, mu, complementarity = _settled(scores, *given, x, _GAP * scale)
+        lam, rest, mu, complementarity = _settled(
+            scores, upper, *given, whole + share, _GAP * scale
+        )
+    kept = np.flatnonzero(whole)
     wanted = [
-        Fraction(int(k) - int(kept.sum())),
+        Fraction(int(k) - int(whole.sum())),
         *(
             sum(map(Fraction, parts.tolist()), Fraction(0))
-            - sum(map(Fraction, _exact_sum(row[kept])), Fraction(0))
+            - sum(map(Fraction, exact_sum(row[kept], whole[kept])), Fraction(0))
             for parts, row in zip(floors, scores[1:], strict=True)
         ),
     ]
@@ -303,7 +305,7 @@ def _rounded(scores: np.ndarray, k: int, floors: np.ndarray, search: Search) -> 
     values, lacks = _shares(
         scores[1:, inside], [exact[int(i)] for i in inside], wanted, prices, _GAP * scale
     )
-    sizes = np.abs(scores[1:]) @ x
+    sizes = np.abs(scores[1:]) @ (whole + share)
     if np.any(lacks[1:] > FLOOR_TOLERANCE * sizes) or abs(lacks[0]) > FLOOR_TOLERANCE:
         complementarity = math.inf
     return Vertex(
@@ -311,37 +313,43 @@ def _rounded(scores: np.ndarray, k: int, floors: np.ndarray, search: Search) -> 
         lam,
         rest,
         mu,
-        kept,
+        whole >= upper,
         inside,
         values,
         residual=mu[0] * float(lacks[0]) - float(lam @ lacks[1:]),
         complementarity=complementarity,
         floors_gap=float(lam @ np.abs(lacks[1:])),
+        whole=whole,
     )
 
 
 def _settled(
-    scores: np.ndarray, lam: np.ndarray, rest: np.ndarray, x: np.ndarray, enough: float
+    scores: np.ndarray,
+    upper: np.ndarray,
+    lam: np.ndarray,
+    rest: np.ndarray,
+    x: np.ndarray,
+    enough: float,
 ) -> tuple[np.ndarray, np.ndarray, tuple[float, float], float]:
-    """λ in one part, or else in two, and μ, with the least Σ max(0, r) − x r, and this.
+    """λ in one part, or else in two, and μ, with the least Σ u max(0, r) − x r, and this.
 
     Rounded, λ leaves basic weights off the threshold; where λ|A| is far above |c| and several
     multipliers cancel, the nearest floats need not be the best, nor any floats good.
     """
     none = np.zeros(len(lam))
-    mu, gap = _best_threshold(scores, lam, x)
+    mu, gap = _best_threshold(scores, upper, lam, x)
     if gap <= enough:
         return lam, none, mu, gap
     both = np.concatenate((scores, scores[1:]))
-    mu_both, gap_both = _best_threshold(both, np.concatenate((lam, rest)), x)
+    mu_both, gap_both = _best_threshold(both, upper, np.concatenate((lam, rest)), x)
     if gap_both <= enough:
         return lam, rest, mu_both, gap_both
     # Only what is near the threshold can change: look there, then at all once more.
     r = np.abs(scores[0] + lam @ scores[1:] - mu[0])
     terms = np.abs(scores[0]) + lam @ np.abs(scores[1:]) + abs(mu[0])
-    near = (r <= _NEAR * terms) | ((x > 0.0) & (x < 1.0))
-    part, x_part = np.ascontiguousarray(scores[:, near]), x[near]
-    best = _best_threshold(part, lam, x_part)[1]
+    near = (r <= _NEAR * terms) | ((x > 0.0) & (x < upper))
+    part, upper_part, x_part = np.ascontiguousarray(scores[:, near]), upper[near], x[near]
+    best = _best_threshold(part, upper_part, lam, x_part)[1]
     trial = lam.copy()
     for _ in range(20):
         before = best
@@ -349,12 +357,12 @@ def _settled(
             for steps in (1, -1, 2, -2, 4, -4):
                 moved = trial.copy()
                 moved[j] = max(0.0, moved[j] + steps * np.spacing(moved[j]))
-                found = _best_threshold(part, moved, x_part)[1]
+                found = _best_threshold(part, upper_part, moved, x_part)[1]
                 if found < best:
                     best, trial = found, moved
         if best == before or best <= enough:
             break
-    mu_trial, gap_trial = _best_threshold(scores, trial, x)
+    mu_trial, gap_trial = _best_threshold(scores, upper, trial, x)
     if gap_both < min(gap, gap_trial):
         return lam, rest, mu_both, gap_both
     if gap_trial < gap:
@@ -363,15 +371,15 @@ def _settled(
 
 
 def _best_threshold(
-    scores: np.ndarray, lam: np.ndarray, x: np.ndarray
+    scores: np.ndarray, upper: np.ndarray, lam: np.ndarray, x: np.ndarray
 ) -> tuple[tuple[float, float], float]:
-    """Threshold, a fractional weight's or else the least kept combined score, and its gap."""
-    inside = np.flatnonzero((x > 0.0) & (x < 1.0))
+    """Threshold, a fractional column's or else the least kept combined score, and its gap."""
+    inside = np.flatnonzero((x > 0.0) & (x < upper))
     if len(inside):
         candidates = [kernel.combined_score(scores, i, lam) for i in inside]
     else:
-        candidates = [kernel.least_combined(scores, lam, x)]
-    gaps = [kernel.combined_gap(scores, lam, hi, lo, x) for hi, lo in candidates]
+        candidates = [kernel.least_combined(scores, upper, lam, x)]
+    gaps = [kernel.combined_gap(scores, upper, lam, hi, lo, x) for hi, lo in candidates]
     best = int(np.argmin(gaps))
     return candidates[best], float(gaps[best])
 

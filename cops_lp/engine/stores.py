@@ -11,8 +11,8 @@ import numpy as np
 
 from ..kernels.screening import BLOCK, LANES, MASS, TILE, screen
 from ..pieces import ArrayPieces, Pieces, Score, address_of, fits_single
+from .columns import Columns
 from .failures import NotFiniteError
-from .masses import Masses
 from .region import MARGIN, Ellipsoid, Region
 from .screened import Screened, ScreenedArrays
 from .threads import Beside, map_parts
@@ -84,11 +84,8 @@ class Store(Protocol):
         """
         ...
 
-    def open_store(self, screened: Any, copies: np.ndarray | None = None) -> Store:
-        """Store of the weights that the last :meth:`screen` left open, then of `copies`.
-
-        `copies`, shape (1 + K, m), are scores; m > 0.
-        """
+    def open_store(self, screened: Any) -> Store:
+        """Store of the weights that the last :meth:`screen` left open, but for masses."""
         ...
 
     def hand_out(
@@ -212,14 +209,14 @@ class ArrayStore:
             magnitudes=magnitudes,
             index=index,
             scores=scores,
-            masses=Masses(equal.astype(np.float64), parts.sum(axis=0)),
+            masses=Columns(equal.astype(np.float64), parts.sum(axis=0)),
             parts=parts,
             starts=np.array(starts),
         )
 
-    def open_store(self, screened: ScreenedArrays, copies: np.ndarray | None = None) -> ArrayStore:
+    def open_store(self, screened: ScreenedArrays) -> ArrayStore:
         """See :meth:`Store.open_store`."""
-        return store_of_open(screened, copies)
+        return store_of_open(screened)
 
     def hand_out(
         self, mask: Mask, screened: ScreenedArrays, amounts: np.ndarray, around: int
@@ -323,12 +320,9 @@ class ArrayStore:
         return end, addresses if len(addresses) == len(self._flat) else []
 
 
-def store_of_open(screened: ScreenedArrays, copies: np.ndarray | None) -> ArrayStore:
-    """Store of open weights in memory, and of copies."""
-    scores = screened.scores
-    if copies is not None:
-        scores = np.hstack((scores, copies.astype(scores.dtype)))
-    return ArrayStore(tuple(scores))
+def store_of_open(screened: ScreenedArrays) -> ArrayStore:
+    """Store of open weights in memory."""
+    return ArrayStore(tuple(screened.scores))
 
 
 class _Room:

@@ -35,6 +35,9 @@ class Vertex:
         Σ_j λ_j |A_j x − b_j|, which `residual` may hide where terms cancel.
     certificate : ndarray of float64, shape (K,), or None
         When infeasible: y ≥ 0 with yᵀb > T_k(Aᵀy).
+    whole : ndarray of float64, shape (n,), or None
+        ⌊x⌋ of columns of equal weights; None where they are all weights. `kept` is then where
+        x = u, and `values` are x − ⌊x⌋.
     """
 
     feasible: bool
@@ -48,3 +51,8 @@ class Vertex:
     complementarity: float = 0.0
     floors_gap: float = 0.0
     certificate: np.ndarray | None = None
+    whole: np.ndarray | None = None
+
+    def amounts(self) -> np.ndarray:
+        """⌊x⌋; float64, shape (n,)."""
+        return self.kept.astype(np.float64) if self.whole is None else self.whole

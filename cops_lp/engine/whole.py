@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from ..kernels.two_score import sum_dd
 from .candidates import AllWeights, Candidates
+from .columns import Columns, exact_sum
 from .exact import scaled_floors, solve_exact
 from .failures import NotFiniteError
 from .screened import largest_sizes
@@ -32,7 +33,7 @@ class Relaxation:
     magnitudes : ndarray of float64, shape (1 + K,)
         The same of absolute scores.
     fractional : ndarray of int64
-        Flat indices, ascending, where 0 < x < 1.
+        Flat indices, ascending, where 0 < x < 1; d + j for column j of `columns`.
     values, fractional_scores : ndarray of float64, shapes (f,) and (1 + K, f)
     gap : float
         Σ max(0, r) − x r + Σ λ_j (A_j x − b_j), r = s − μ.
@@ -44,6 +45,8 @@ class Relaxation:
         When infeasible: y ≥ 0 with yᵀb > T_k(Aᵀy); `threshold` is then the k-th largest Aᵀy.
     candidates : Candidates
         The last read's open weights.
+    columns : ndarray of float64, shape (m,)
+        Of the columns that were solved with the store, how many weights have x = 1.
     """
 
     feasible: bool
@@ -61,6 +64,7 @@ class Relaxation:
     open_count: int
     candidates: Candidates
     certificate: np.ndarray | None = None
+    columns: np.ndarray = field(default_factory=lambda: np.empty(0))
 
 
 def solve_all(
@@ -71,9 +75,17 @@ def solve_all(
     magnitudes: np.ndarray,
     passes: int = 0,
     hints: np.ndarray | None = None,
+    columns: Columns | None = None,
 ) -> Relaxation:
-    """Leave every weight open: for small problems, and where guesses keep failing."""
+    """Leave every weight open: for small problems, and where guesses keep failing.
+
+    `columns` are solved with the store's weights.
+    """
     scores = store.gather(None)
+    n, upper = store.size, None
+    if columns is not None and len(columns.counts):
+        scores = np.hstack((scores, columns.scores))
+        upper = np.append(np.ones(n), columns.counts)
     scaling = exponents_of(largest_sizes(scores))
     np.ldexp(scores, -scaling[:, None], out=scores)
     vertex = solve_exact(
@@ -82,11 +94,13 @@ def solve_all(
         scaled_floors(floors, scaling[1:, None]),
         scaled_by(magnitudes, -scaling[1:]),
         hints=hints if hints is None else scaled_by(hints, scaling[1:] - scaling[0]),
+        upper=upper,
     )
     if mask is not None:
         store.close()  # what may still make the mask's pages would overwrite it
-        mask[:] = vertex.kept
-    kept = scores[:, vertex.kept]
+        mask[:] = vertex.kept[:n]
+    chosen = np.flatnonzero(vertex.kept) if upper is None else np.flatnonzero(vertex.amounts())
+    kept, amounts = scores[:, chosen], vertex.amounts()
     multipliers = scaled_by(vertex.multipliers, scaling[0] - scaling[1:]) + 0.0  # no −0
     back = scaled_by(multipliers, scaling[1:] - scaling[0])
     gap = vertex.complementarity + vertex.residual
@@ -95,9 +109,12 @@ def solve_all(
     certificate = None
     if vertex.certificate is not None:
         certificate = scaled_by(vertex.certificate, -scaling[1:])
-    kept_sums = np.array([*map(sum_dd, map(np.ascontiguousarray, kept))])
+    if upper is None:
+        kept_sums = np.array([*map(sum_dd, map(np.ascontiguousarray, kept))])
+    else:
+        kept_sums = np.array([exact_sum(row, amounts[chosen])[:2] for row in kept])
     kept_sums = scaled_by(kept_sums, scaling[:, None])
-    sizes = scaled_by(np.abs(kept).sum(axis=1), scaling)
+    sizes = scaled_by(np.abs(kept) @ amounts[chosen], scaling)
     if not np.isfinite(sizes).all():
         raise OverflowError
     return Relaxation(
@@ -114,8 +131,9 @@ def solve_all(
         floors_gap=float(scaled_by(vertex.floors_gap, scaling[0])),
         passes=passes + 1,
         open_count=store.size,
-        candidates=AllWeights(scores, scaling),
+        candidates=AllWeights(scores[:, :n], scaling),
         certificate=certificate,
+        columns=amounts[n:],
     )
 
 

@@ -1,11 +1,14 @@
 """Kernel of the dual simplex: one target, any number of controls, boxes, an equality.
 
-Solves ``max c·x  over  1·x = k,  A x − s = b,  s ≥ 0,  0 ≤ x ≤ 1`` by descending on the dual
+Solves ``max c·x  over  1·x = k,  A x − s = b,  s ≥ 0,  0 ≤ x ≤ u`` by descending on the dual
 
-    D(π) = π·(k, b) + Σ max(0, c_i − π·(1, A_i)),   π = (μ, −λ),   λ ≥ 0
+    D(π) = π·(k, b) + Σ u_i max(0, c_i − π·(1, A_i)),   π = (μ, −λ),   λ ≥ 0
+
+A weight is a column with u = 1; n weights that are equal in every score are one with u = n, a
+weight sampled with probability p is one with u = 1/p.
 
 from vertex to vertex. A vertex is the point where the reduced costs of K + 1 basic columns
-are 0. The signs of the others put each weight on 0 or 1, the basic values follow, and the edge
+are 0. The signs of the others put each column on 0 or u, the basic values follow, and the edge
 that leaves the most violated of them descends. Along it an exact line search passes every
 breakpoint up to the one where the slope turns (the long-step ratio test: the weights passed
 flip from one bound to the other).
@@ -21,7 +24,7 @@ else flips. Both end.
 **Numbers.** The inverse of the basis, π and the basic values are double-doubles, computed anew
 at every vertex from the basis alone. Reduced costs and pivot rows are float64 with an error
 bound; where it does not tell the sign or the order they are evaluated again in double-double.
-The right-hand side less the weights on 1 is a sum of four float64 parts.
+The right-hand side less the columns on u is a sum of four float64 parts.
 
 The double-double helpers are two_score's. Numba's cache does not notice a change in another
 file: after one there, clear this file's cache too.
@@ -32,7 +35,7 @@ from __future__ import annotations
 import numpy as np
 
 from ._jit import compiled
-from .two_score import _add, _divide, _next_random, _two_prod, _two_sum, top_k
+from .two_score import _add, _divide, _next_random, _two_prod, _two_sum
 
 __all__ = [
     "INFEASIBLE",
@@ -115,11 +118,14 @@ def _total(parts):
 
 
 @compiled
-def _move(rest, scores, i, sign):
-    """Rest += sign · (1, A_i)."""
-    _accumulate(rest[0], sign)
+def _move(rest, scores, i, amount):
+    """Rest += amount · (1, A_i)."""
+    _accumulate(rest[0], amount)
     for j in range(1, rest.shape[0]):
-        _accumulate(rest[j], sign * scores[j, i])
+        product, error = _two_prod(amount, scores[j, i])
+        _accumulate(rest[j], product)
+        if error != 0.0:
+            _accumulate(rest[j], error)
 
 
 @compiled
@@ -381,6 +387,34 @@ def _turn(theta, sign, error, weight, count, need, keys, weights):
 
 
 @compiled
+def _fill(c, upper, k, state, keys, none, scratch, weights):
+    """State 1 for the columns of largest c up to an amount of k; the last one becomes basic.
+
+    Of equal ones those of lowest index. Returns the basic one. The other arguments are scratch.
+    """
+    n = len(c)
+    for i in range(n):
+        keys[i], none[i] = -c[i], 0.0
+    least = -_turn(keys, 1.0, none, upper, n, k, scratch, weights)
+    if least == -np.inf:  # k is all there is, but for rounding
+        least = -keys[:n].max()
+    above = 0.0
+    for i in range(n):
+        state[i] = c[i] > least
+        if state[i]:
+            above += upper[i]
+    last = np.int64(-1)
+    for i in range(n):
+        if c[i] == least and (last < 0 or above < k):
+            if last >= 0:
+                state[last] = 1
+            last = np.int64(i)
+            above += upper[i]
+    state[last] = _BASIC
+    return last
+
+
+@compiled
 def _narrow(index, theta, error, weight, count, need, keys, mass):
     """Keep the breakpoints at which the slope may turn, as far as their errors tell.
 
@@ -400,17 +434,21 @@ def _narrow(index, theta, error, weight, count, need, keys, mass):
 
 
 @compiled
-def dual_simplex(scores, p, k, floors, doubt, basis, state, warm, limit, values, prices, ray):
-    """Solve max c·x over 1·x = k, A x ≥ b, 0 ≤ x ≤ 1 in an optimal vertex.
+def dual_simplex(
+    scores, upper, p, k, floors, doubt, basis, state, warm, limit, values, prices, ray
+):  # fmt: skip
+    """Solve max c·x over 1·x = k, A x ≥ b, 0 ≤ x ≤ u in an optimal vertex.
 
     Parameters
     ----------
     scores : float64, shape (1 + K, n)
         Finite, |entries| at most about 1 (the caller scales by powers of two).
+    upper : float64, shape (n,), > 0
+        u.
     p : float64, shape (n,)
         The second target (:func:`perturbation`), which decides ties; zeros leave them to
         Bland's rule.
-    k : int, 1 ≤ k < n
+    k : float, 0 < k < Σ u
     floors : float64, shape (K, any)
         Parts whose sum is b.
     doubt : float64, shape (K,), ≥ 0
@@ -418,7 +456,7 @@ def dual_simplex(scores, p, k, floors, doubt, basis, state, warm, limit, values,
     basis : int64, shape (K + 1,), changed
         Basic columns: a weight's index, or n + j for the slack of floor j. Read when `warm`.
     state : uint8, shape (n,), changed
-        0 and 1: on that bound; 2: basic. Read when `warm`. A final basis of the same scores
+        0: on 0; 1: on u; 2: basic. Read when `warm`. A final basis of the same scores
         is a start for any k and floors.
     warm : bool
     limit : int
@@ -479,13 +517,7 @@ def dual_simplex(scores, p, k, floors, doubt, basis, state, warm, limit, values,
     none = np.int64(-1)
 
     if not warm:
-        least = top_k(scores[0], k, state)
-        last = none
-        for i in range(n):
-            if state[i] and scores[0, i] == least:
-                last = i
-        state[last] = _BASIC
-        basis[0] = last
+        basis[0] = _fill(scores[0], upper, k, state, theta, error, keys, mass)
         for j in range(K):
             basis[1 + j] = n + j
     for j in range(m):
@@ -497,7 +529,7 @@ def dual_simplex(scores, p, k, floors, doubt, basis, state, warm, limit, values,
             _accumulate(rest[1 + j], floors[j, part])
     for i in range(n):
         if state[i] == 1:
-            _move(rest, scores, i, -1.0)
+            _move(rest, scores, i, -upper[i])
 
     stalls = stalled = 0
     bland = False
@@ -536,7 +568,7 @@ def dual_simplex(scores, p, k, floors, doubt, basis, state, warm, limit, values,
             else:
                 wanted = 1 if r[i] > 0.0 else 0
             if wanted != state[i]:
-                _move(rest, scores, i, 1.0 - 2.0 * wanted)
+                _move(rest, scores, i, (1.0 - 2.0 * wanted) * upper[i])
                 state[i] = wanted
 
         # Basic values, and the one that leaves.
@@ -558,8 +590,9 @@ def dual_simplex(scores, p, k, floors, doubt, basis, state, warm, limit, values,
                 return NUMERICAL, iteration, stalls
             beyond = -hi
             side = 1.0
-            if basis[t] < n and hi > 0.5:
-                beyond, _ = _add(hi, lo, -1.0, 0.0)
+            most = upper[basis[t]] if basis[t] < n else 0.0
+            if hi > 0.5 * most and basis[t] < n:
+                beyond, _ = _add(hi, lo, -most, 0.0)
                 side = -1.0
             if beyond > size:
                 merit = beyond * beyond / norm
@@ -568,7 +601,7 @@ def dual_simplex(scores, p, k, floors, doubt, basis, state, warm, limit, values,
                 if merit > best or leaving < 0:
                     best, leaving, sigma, violation = merit, t, side, beyond
             elif beyond > -size:
-                hi, lo = (0.0, 0.0) if side > 0.0 else (1.0, 0.0)
+                hi, lo = (0.0, 0.0) if side > 0.0 else (most, 0.0)
             values[t, 0], values[t, 1] = hi, lo
         if leaving < 0:
             for j in range(m):
@@ -595,12 +628,13 @@ def dual_simplex(scores, p, k, floors, doubt, basis, state, warm, limit, values,
             a = alpha[i]
             # Toward 0 from above where on 1, from below where on 0.
             if abs(a) > 1e-3 * alpha_size[i]:
-                if abs(a) <= negligible or (a > 0.0) != (state[i] == 1):
+                if abs(a) * upper[i] <= negligible or (a > 0.0) != (state[i] == 1):
                     continue
                 a_error = gauge * alpha_size[i]
             else:
                 a, _, size = _form(scores, i, 0.0, rho_hi, rho_lo, inv_hi, edge_size)
-                if abs(a) <= max(_PIVOT * size, negligible) or (a > 0.0) != (state[i] == 1):
+                small = abs(a) <= _PIVOT * size or abs(a) * upper[i] <= negligible
+                if small or (a > 0.0) != (state[i] == 1):
                     continue
                 alpha[i] = a
                 a_error = _FLOAT * abs(a)
@@ -608,7 +642,7 @@ def dual_simplex(scores, p, k, floors, doubt, basis, state, warm, limit, values,
             index[count] = i
             theta[count] = abs(r[i]) / a
             error[count] = (r_error[i] + theta[count] * a_error) / a + _FLOAT * theta[count]
-            weight[count] = a
+            weight[count] = a * upper[i]
             count += 1
         for j in range(K):
             basic = False
@@ -689,10 +723,10 @@ def dual_simplex(scores, p, k, floors, doubt, basis, state, warm, limit, values,
         if i < n:
             state[i] = 1 if sigma < 0.0 else 0
             if state[i] == 1:
-                _move(rest, scores, i, -1.0)
+                _move(rest, scores, i, -upper[i])
         if entering < n:
             if state[entering] == 1:
-                _move(rest, scores, entering, 1.0)
+                _move(rest, scores, entering, upper[entering])
             state[entering] = _BASIC
         basis[leaving] = entering
     return NUMERICAL, limit, stalls
@@ -709,10 +743,10 @@ def combined_score(scores, i, lam):
 
 
 @compiled
-def combined_gap(scores, lam, mu_hi, mu_lo, x):
-    """Σ max(0, r) − x r, r = c + λ·A − μ, double-double where that matters; ≥ 0.
+def combined_gap(scores, upper, lam, mu_hi, mu_lo, x):
+    """Σ u max(0, r) − x r, r = c + λ·A − μ, double-double where that matters; ≥ 0.
 
-    x : float64, shape (n,), in [0, 1].
+    upper, x : float64, shape (n,), 0 ≤ x ≤ u.
     """
     n = scores.shape[1]
     m = scores.shape[0]
@@ -726,19 +760,19 @@ def combined_gap(scores, lam, mu_hi, mu_lo, x):
     _rows(scores, 1.0, weights, value, size)
     for i in range(n):
         r = value[i]
-        if (x[i] > 0.0 and x[i] < 1.0) or abs(r) <= (m + 3) * _FLOAT * size[i]:
+        if (x[i] > 0.0 and x[i] < upper[i]) or abs(r) <= (m + 3) * _FLOAT * size[i]:
             hi, lo = combined_score(scores, i, lam)
             r, _ = _add(hi, lo, -mu_hi, -mu_lo)
         if r > 0.0:
-            total += (1.0 - x[i]) * r
+            total += (upper[i] - x[i]) * r
         elif r < 0.0:
             total -= x[i] * r
     return total
 
 
 @compiled
-def least_combined(scores, lam, x):
-    """Least double-double c + λ·A among the weights with x = 1; the largest of all if none."""
+def least_combined(scores, upper, lam, x):
+    """Least double-double c + λ·A among the columns with x = u; the largest of all if none."""
     n = scores.shape[1]
     m = scores.shape[0]
     value = np.empty(n)
@@ -750,17 +784,17 @@ def least_combined(scores, lam, x):
     _rows(scores, 1.0, weights, value, size)
     sign = -1.0
     for i in range(n):
-        if x[i] >= 1.0:
+        if x[i] >= upper[i]:
             sign = 1.0
             break
     bound = np.inf
     for i in range(n):
         size[i] *= (m + 3) * _FLOAT
-        if sign < 0.0 or x[i] >= 1.0:
+        if sign < 0.0 or x[i] >= upper[i]:
             bound = min(bound, sign * value[i] + size[i])
     best_hi, best_lo = np.inf, 0.0
     for i in range(n):
-        if (sign < 0.0 or x[i] >= 1.0) and sign * value[i] - size[i] <= bound:
+        if (sign < 0.0 or x[i] >= upper[i]) and sign * value[i] - size[i] <= bound:
             hi, lo = combined_score(scores, i, lam)
             hi, lo = sign * hi, sign * lo
             if hi < best_hi or (hi == best_hi and lo < best_lo):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 __all__ = ["Layout"]
@@ -82,12 +80,6 @@ class Layout:
         before[order] = np.cumsum(flat[order]) - flat[order]
         return before.reshape(counts.shape)
 
-    def part(self, counts: np.ndarray, last: int = 0) -> Layout:
-        """Layout of some weights of each piece, (ranks, P) counts, and `last` more of rank 0."""
-        firsts = self.before(counts)
-        if last:
-            more: Any = np.zeros((len(counts), 1), np.int64)
-            more[0] = last
-            firsts = np.hstack((firsts, np.full_like(more, counts.sum())))
-            counts = np.hstack((counts, more))
-        return Layout(self.rank, firsts, counts)
+    def part(self, counts: np.ndarray) -> Layout:
+        """Layout of some weights of each piece, (ranks, P) counts."""
+        return Layout(self.rank, self.before(counts), counts)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cops_lp.engine.candidates import CandidateArrays, Candidates, distances
-from cops_lp.engine.masses import Masses
+from cops_lp.engine.columns import Columns
 from cops_lp.engine.screened import ScreenedArrays
 
 from .collectives import Collectives
@@ -40,7 +40,7 @@ class ShardedScreened:
     kept: int
     sums: np.ndarray
     magnitudes: np.ndarray
-    masses: Masses
+    masses: Columns
     sizes: np.ndarray
     own: ScreenedArrays
     counts: np.ndarray
@@ -61,15 +61,6 @@ class ShardedScreened:
     def largest(self) -> np.ndarray:
         """See :meth:`Screened.largest`."""
         return self.sizes
-
-    def at_least(self, weights: np.ndarray, scores: np.ndarray) -> np.ndarray:
-        """See :meth:`Screened.at_least`."""
-
-        def work() -> np.ndarray:
-            return self.own.at_least(weights, scores)
-
-        found = self.ranks.gather("at least", work, weights, scores)
-        return np.asarray(found.sum(axis=0))
 
     def ends(self, weights: np.ndarray, kept: ShardedMask | np.ndarray) -> tuple[float, float]:
         """See :meth:`Screened.ends`."""

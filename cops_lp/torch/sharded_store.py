@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cops_lp.engine.masses import Masses
+from cops_lp.engine.columns import Columns
 from cops_lp.engine.region import Ellipsoid, Region
 from cops_lp.engine.screened import ScreenedArrays
 from cops_lp.engine.stores import (
@@ -123,7 +123,7 @@ class ShardedStore:
             kept=int(kept.sum()),
             sums=np.array(sums)[:, :2],
             magnitudes=np.array([math.fsum(row) for row in sizes.T.tolist()]),
-            masses=Masses(found.masses.scores, equal.sum(axis=0)),
+            masses=Columns(found.masses.scores, equal.sum(axis=0)),
             sizes=largest.max(axis=0),
             own=found,
             counts=opened,
@@ -132,24 +132,19 @@ class ShardedStore:
             ranks=self._ranks,
         )
 
-    def open_store(
-        self, screened: ShardedScreened, copies: np.ndarray | None = None
-    ) -> ShardedStore | ArrayStore:
+    def open_store(self, screened: ShardedScreened) -> ShardedStore | ArrayStore:
         """See :meth:`cops_lp.engine.stores.Store.open_store`.
 
-        On every rank a store of all open weights, where these are few; else a sharded one, in
-        which the copies are rank 0's.
+        On every rank a store of all open weights, where these are few; else a sharded one.
         """
         if (1 + self.controls) * screened.count * self._dtype.itemsize <= _FEW:
-            return self._whole_store(screened, copies)
-        last = 0 if copies is None else copies.shape[1]
-        layout = self._layout.part(screened.counts, last)
-        own = copies if layout.rank == 0 else None
-        store = store_of_open(screened.own, own) if layout.own_size else None
+            return self._whole_store(screened)
+        layout = self._layout.part(screened.counts)
+        store = store_of_open(screened.own) if layout.own_size else None
         return ShardedStore(store, self.controls, self._dtype == np.float32, layout, self._ranks)
 
-    def _whole_store(self, screened: ShardedScreened, copies: np.ndarray | None) -> ArrayStore:
-        """Store of all ranks' open weights, and copies, in the memory of each."""
+    def _whole_store(self, screened: ShardedScreened) -> ArrayStore:
+        """Store of all ranks' open weights, in the memory of each."""
 
         def work() -> np.ndarray:
             out = np.zeros((1 + self.controls, screened.count), self._dtype)
@@ -157,10 +152,7 @@ class ShardedStore:
             out[:, places] = screened.own.scores
             return out
 
-        scores = self._ranks.fill("open weights", work)
-        if copies is not None:
-            scores = np.hstack((scores, copies.astype(scores.dtype)))
-        return ArrayStore(tuple(scores))
+        return ArrayStore(tuple(self._ranks.fill("open weights", work)))
 
     def hand_out(
         self, mask: ShardedMask, screened: ShardedScreened, amounts: np.ndarray, around: int
@@ -224,7 +216,7 @@ def _nothing(rows: int, masses: np.ndarray | None, dtype: np.dtype[Any]) -> Scre
         magnitudes=np.zeros(rows),
         index=none,
         scores=np.empty((rows, 0), dtype),
-        masses=Masses(equal.astype(np.float64), np.zeros(equal.shape[1], np.int64)),
+        masses=Columns(equal.astype(np.float64), np.zeros(equal.shape[1], np.int64)),
         parts=np.empty((0, equal.shape[1]), np.int64),
         starts=none,
     )

@@ -12,7 +12,7 @@ from warnings import warn
 import numpy as np
 import torch
 
-from cops_lp.engine.masses import Masses
+from cops_lp.engine.columns import Columns
 from cops_lp.engine.region import Region
 from cops_lp.engine.stores import (
     PARTS,
@@ -178,24 +178,16 @@ class TorchStore:
             magnitudes=magnitudes,
             index=index[opened],
             scores=[row[opened] for row in scores],
-            masses=Masses(equal.astype(np.float64), parts.sum(axis=0)),
+            masses=Columns(equal.astype(np.float64), parts.sum(axis=0)),
             parts=parts,
             starts=np.array([start for start, _ in blocks]),
         )
 
-    def open_store(
-        self, screened: TensorScreened, copies: np.ndarray | None = None
-    ) -> TorchStore | ArrayStore:
+    def open_store(self, screened: TensorScreened) -> TorchStore | ArrayStore:
         """See :meth:`cops_lp.engine.stores.Store.open_store`; in memory where they are few."""
         if screened.few:
-            return store_of_open(screened.arrays(), copies)
-        pieces = []
-        for j, row in enumerate(screened.scores):
-            tensors = [row]
-            if copies is not None:
-                tensors.append(torch.from_numpy(np.array(copies[j])).to(row))
-            pieces.append(TensorPieces([torch.cat(tensors)]))
-        return TorchStore(pieces, self._threads)
+            return store_of_open(screened.arrays())
+        return TorchStore([TensorPieces([row]) for row in screened.scores], self._threads)
 
     def hand_out(
         self, mask: TensorMask, screened: Any, amounts: np.ndarray, around: int

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from cops_lp.engine.candidates import CandidateArrays, Candidates
-from cops_lp.engine.masses import Masses, combined
+from cops_lp.engine.columns import Columns
 from cops_lp.engine.screened import ScreenedArrays
 
 from .tensor_mask import TensorMask
@@ -37,7 +37,7 @@ class TensorScreened:
     magnitudes: np.ndarray
     index: torch.Tensor
     scores: list[torch.Tensor]
-    masses: Masses
+    masses: Columns
     parts: np.ndarray
     starts: np.ndarray
 
@@ -80,12 +80,6 @@ class TensorScreened:
             return np.zeros(len(self.scores))
         found: np.ndarray = torch.stack([row.abs().amax() for row in self.scores]).cpu().numpy()
         return found
-
-    def at_least(self, weights: np.ndarray, scores: np.ndarray) -> np.ndarray:
-        """See :meth:`Screened.at_least`."""
-        s = _combined(weights, self.scores)
-        least = combined(weights, scores).tolist()
-        return np.array([int((s >= x).count_nonzero()) for x in least], np.int64)
 
     def ends(self, weights: np.ndarray, kept: TensorMask | np.ndarray) -> tuple[float, float]:
         """See :meth:`Screened.ends`."""
@@ -184,7 +178,7 @@ class TensorCandidates:
 
 
 def _combined(weights: np.ndarray, rows: list[torch.Tensor]) -> torch.Tensor:
-    """Σ_j weights_j rows_j in float64, the same bits as :func:`cops_lp.engine.masses.combined`."""
+    """Σ_j weights_j rows_j in float64, the same bits as engine.screened's."""
     total = torch.zeros(len(rows[0]), dtype=torch.float64, device=rows[0].device)
     for weight, row in zip(weights.tolist(), rows, strict=True):
         total += row.double() * weight

@@ -1,17 +1,22 @@
-"""Weights that are equal in every score, by the thousands: counted, and handed out exactly."""
+"""Equal weights are one column with an upper bound: counted, solved so, handed out exactly."""
 
 from __future__ import annotations
+
+import operator
+from fractions import Fraction
 
 import numpy as np
 import pytest
 
 import cops_lp
 from cops_lp import Status
-from cops_lp.engine import driver, exact, masses
+from cops_lp.engine import columns, driver, exact
 from cops_lp.engine.region import Ellipsoid
+from cops_lp.engine.several import solve_several
 from cops_lp.engine.stores import ArrayStore
 
 from .checks import assert_certified, target_scale
+from .exact_simplex import maximize
 from .guessing import guess_early
 
 
@@ -38,17 +43,15 @@ def levels(rng, K, n, count, spread):
 
 
 @pytest.mark.parametrize("K", range(4))
-@pytest.mark.parametrize("copies", [1, 3, 256])
-def test_windows_find_what_every_weight_for_itself_does(K, copies, monkeypatch):
+def test_columns_find_what_every_weight_for_itself_does(K, monkeypatch):
     monkeypatch.setattr(exact, "_MANY", 64)
-    monkeypatch.setattr(masses, "_COPIES", copies)
     outcomes = set()
     used = 0
-    for seed in range(60):
-        rng = np.random.default_rng([seed, K, copies])
+    for seed in range(180):
+        rng = np.random.default_rng([seed, K])
         n = int(rng.integers(64, 600))
         scores = levels(rng, K, n, int(rng.integers(1, 5)), rng.choice([0.0, 0.2])) / 4
-        used += masses.find_masses(scores).shape[1] > 0
+        used += columns.find_columns(scores).shape[1] > 0
         k = int(rng.integers(1, n))
         best = -np.sort(-scores[1:], axis=1)[:, :k].sum(axis=1)
         own = scores[1:, np.argsort(-scores[0])[:k]].sum(axis=1)
@@ -68,8 +71,57 @@ def test_windows_find_what_every_weight_for_itself_does(K, copies, monkeypatch):
         assert few.complementarity <= 1e-12 * k
         assert len(few.fractional) <= K + 1
         assert np.all(np.diff(few.fractional) > 0)
-    assert used > 20
+    assert used > 60
     assert outcomes == ({True, False} if K > 1 else {True})
+
+
+@pytest.mark.parametrize("K", range(1, 5))
+def test_upper_bounds_against_rational_simplex(K):
+    """A column with u = n is n equal weights, exactly; n up to some, checked in fractions."""
+    solved = infeasible = 0
+    for seed in range(250):
+        rng = np.random.default_rng([seed, K, 7])
+        n = int(rng.integers(2, 9))
+        scores = rng.choice([rng.integers(-3, 4, (1 + K, n)) / 4, rng.standard_normal((1 + K, n))])
+        upper = rng.integers(1, rng.choice([2, 5, 1000]) + 1, n).astype(float)
+        total = int(upper.sum())
+        k = int(rng.integers(1, total)) if total > 1 else 0
+        x = rng.random(n) * upper
+        x *= k / x.sum()
+        floors = scores[1:] @ np.minimum(x, upper) * rng.choice([0.9, 1.0], K)
+        floors += rng.choice([0.0, 0.0, 0.3], K) * np.abs(floors)
+        parts = np.stack((floors, np.zeros(K)), axis=1)
+        vertex = exact.solve_exact(scores, k, parts, upper=upper)
+        value = rational_value(scores, upper, k, floors)
+        if vertex.feasible:
+            solved += 1
+            assert value is not None
+            amounts = vertex.amounts().copy()
+            assert np.all(amounts == np.floor(amounts))
+            amounts[vertex.fractional] += vertex.values
+            assert np.all((amounts >= 0.0) & (amounts <= upper))
+            assert amounts.sum() == pytest.approx(k, abs=1e-9)
+            assert np.all(scores[1:] @ amounts >= floors - 1e-12 * np.abs(scores[1:]) @ upper)
+            scale = 1e-12 * max(1.0, float(np.abs(scores[0]) @ upper))
+            assert abs(float(scores[0] @ amounts) - float(value)) <= scale
+            assert vertex.complementarity <= scale
+        else:
+            infeasible += 1
+            assert value is None
+    assert solved > 100
+    assert infeasible > 10
+
+
+def rational_value(scores, upper, k, floors):
+    """The optimum in exact arithmetic, None where there is none."""
+    rows = [
+        [Fraction(v) * Fraction(u) for v, u in zip(row, upper.tolist(), strict=True)]
+        for row in scores.tolist()
+    ]
+    count = ([int(u) for u in upper], k)
+    floored = [(row, Fraction(b)) for row, b in zip(rows[1:], floors.tolist(), strict=True)]
+    feasible, shares, _ = maximize(rows[0], count, floored)
+    return sum(map(operator.mul, rows[0], shares), Fraction(0)) if feasible else None
 
 
 @pytest.mark.parametrize("K", range(4))
@@ -206,7 +258,6 @@ def test_balances_among_masses(seed):
 def test_sparse_scores_and_floors_around_what_is_attainable(K, way, monkeypatch):
     guess_early(monkeypatch, way)
     monkeypatch.setattr(driver, "_CROWDED", 1_000_000)  # masses are looked for at any rate
-    monkeypatch.setattr(masses, "_COPIES", 8)
     outcomes = dict.fromkeys((Status.OPTIMAL, Status.INFEASIBLE), 0)
     for seed in range(60):
         rng = np.random.default_rng([seed, K])
@@ -228,34 +279,25 @@ def test_sparse_scores_and_floors_around_what_is_attainable(K, way, monkeypatch)
     assert sum(outcomes.values()) > 55
 
 
-def test_windows_are_found_by_coarse_problems(monkeypatch):
-    """Of millions of equal weights no exact solver sees more than some thousands of copies."""
+def test_millions_of_equal_weights_are_a_few_columns(monkeypatch):
     d = 2_000_000
     rng = np.random.default_rng(0)
     scores = rng.integers(0, 2, (3, d)).astype(np.float32)
     seen = []
-    real = exact._solve_each
+    real = solve_several
 
     def watched(own, *how):
         seen.append(own.shape[1])
         return real(own, *how)
 
-    monkeypatch.setattr(exact, "_solve_each", watched)
+    monkeypatch.setattr(exact, "solve_several", watched)
     solution = cops_lp.solve(scores[0], list(scores[1:]), keep=0.5, retain=0.7)
     assert_certified(solution)
-    assert 0 < max(seen) < 8 * 512
+    assert 0 < max(seen) <= 8
 
 
 def test_more_weights_than_there_are_never_reach_compiled_code():
     with pytest.raises(AssertionError, match="6 of 5 weights"):
         exact.solve_exact(np.ones((2, 5)), 6, np.zeros((1, 2)))
-    with pytest.raises(AssertionError, match="windows that leave"):
-        masses.solve_by_windows(
-            np.zeros(1, np.int64),
-            masses.Masses(np.ones((1, 1)), np.array([4])),
-            3,
-            9,
-            np.ones(1),
-            None,
-            None,
-        )
+    with pytest.raises(AssertionError, match="8 of 7 weights"):
+        exact.solve_exact(np.ones((2, 2)), 8, np.zeros((1, 2)), upper=np.array([3.0, 4.0]))
