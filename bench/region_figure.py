@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import cops_lp
+from cops_lp.engine.calibration import Sampled
 from cops_lp.engine.guess import guess_region
 
 SAMPLE = 8_000
@@ -33,7 +34,8 @@ def main() -> None:
     sample = np.sort(np.random.default_rng(1).choice(d, SAMPLE, replace=False))
     rows = np.stack((c[sample], a[sample]))
     share = SAMPLE / d
-    region = guess_region(rows, 0.1 * SAMPLE, solution.floors * share, None, False, 0.0)
+    told = Sampled(rows, np.empty(0), share, d)
+    region = guess_region(told, 0.1 * SAMPLE, solution.floors * share, None, False, 0.0)
     assert region is not None
     form = c * region.center[0] + a * region.center[1] - region.center[2]
     spread = np.linalg.norm(region.factor @ np.stack((a, np.ones(d))), axis=0)

@@ -213,7 +213,7 @@ class _Newton:
         found = best_sum(store, self._keep, self._deadline)
         if found is None:
             raise SolverError(ARRAY_CHANGED)  # the scores were finite: they have a best
-        bound, size = found
+        bound, size, _ = found
         if bound < self.bound:
             self.bound, self.weights, self._scale = bound, weights, max(1.0, size)
 

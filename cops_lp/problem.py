@@ -334,6 +334,16 @@ class Problem:
         known = [self._state.get((1 + j, self.keep)) for j in range(len(self.controls))]
         return np.array([math.inf if best is None else best.magnitude for best in known])
 
+    def known_attainable(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Best of each control and its k-th largest entry; None where one is not known."""
+        known = [self._state.get((1 + j, self.keep)) for j in range(len(self.controls))]
+        if not known or any(best is None for best in known):
+            return None
+        return (
+            np.array([best.best for best in known if best is not None]),
+            np.array([best.threshold for best in known if best is not None]),
+        )
+
     def _attainable(
         self, j: int, threads: int | None = None, deadline: float = math.inf
     ) -> _Attainable:
@@ -369,6 +379,7 @@ class Problem:
 class _Attainable:
     best: float  # sum of the k largest entries
     magnitude: float  # sum of their absolute values, the scale of rounding errors
+    threshold: float  # the k-th largest
 
 
 def _as_scores(name: str, value: Any) -> Score:

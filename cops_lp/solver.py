@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .assembly import unsolved_solution
+from .engine.calibration import Known
 from .engine.driver import solve_relaxation
 from .engine.failures import ChangedError, NotFiniteError, OutOfTimeError
 from .engine.nearest import nearest_weights
@@ -136,7 +137,9 @@ def solve_problem(
         floors = problem.floors
         mask = store.new_mask()
         wanted = np.stack((floors, np.zeros(len(floors))), axis=1)
-        found = solve_relaxation(store, problem.keep, wanted, mask, deadline=deadline)
+        attainable = problem.known_attainable()
+        known = None if attainable is None else Known(*attainable)
+        found = solve_relaxation(store, problem.keep, wanted, mask, deadline=deadline, known=known)
         if found.feasible:
             proof = (count, raise_on_infeasible) if integral else None
             return _finish(problem, store, found, mask, start, deadline, proof)

@@ -392,7 +392,7 @@ def test_a_combined_store_reads_the_weighted_sum():
     store = ArrayStore(scores).combined_store(weights)
     assert np.array_equal(store.gather(None)[0], expected)
     assert np.array_equal(store.gather(np.array([5, 7]))[0], expected[[5, 7]])
-    best, magnitude = driver.best_sum(store, 4_000)
+    best, magnitude, _ = driver.best_sum(store, 4_000)
     top = np.sort(expected)[::-1][:4_000]
     assert best == pytest.approx(top.sum(), rel=1e-13)
     assert magnitude == pytest.approx(np.abs(top).sum(), rel=1e-13)

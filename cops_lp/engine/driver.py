@@ -18,7 +18,8 @@ import numpy as np
 
 from ..problem import FLOOR_TOLERANCE, JOINT_TOLERANCE
 from . import doubles
-from .columns import Columns, find_columns
+from .calibration import Known, Sampled
+from .columns import Columns, find_columns, top_amounts
 from .exact import BEYOND
 from .failures import NotFiniteError, OutOfTimeError
 from .guess import guess_region
@@ -34,17 +35,18 @@ __all__ = ["best_sum", "solve_relaxation"]
 _DIRECT = (1 << 14, 1 << 10, 1 << 10)  # weights, by K, up to which nothing is guessed
 _WHOLE = 1 << 15  # weights up to which the sample is all of them
 _WHOLE_NEAR = 1 << 16  # the same where a point near the optimum is known
-_WHOLE_LATE = 1 << 21  # the same where a sample has failed
 _GROUPED = 1 << 16  # weights up to which nothing is guessed where columns of many are with them
 _SMALL = 1 << 16  # weights up to which, where no region can be guessed, all are solved
 _SAMPLE = (1 << 13, 1 << 18)  # least and most weights sampled at first
 _LOOK = 1 << 11  # sampled weights among which masses are looked for
 _CROWDED = 64  # masses are looked for where more than one in so many sampled weights is open
+_HEAVY = 1 / 16  # share of a sample that its scores are worth, below which it is drawn by size
 _SHRINK = 2  # open weights are a problem to guess for when fewer by this factor
 _SPREADS = (4.0, 6.0, 10.0, 20.0)  # standard deviations of a cone, a round each
 _SEED = 20_210_712
 _OUTGROWN = 400  # powers of two by which open weights beyond the sample's range may overflow
 _LEAST = 2.0**-1074
+_NOTHING = np.empty(0)
 _CLEAR = 1e-6  # of the floors and of what can be kept: floors beyond doubt too high
 
 
@@ -55,9 +57,9 @@ def solve_relaxation(
     mask: np.ndarray | None,
     magnitudes: np.ndarray | None = None,
     start: np.ndarray | None = None,
-    late: bool = False,
     deadline: float = math.inf,
     columns: Columns | None = None,
+    known: Known | None = None,
 ) -> Relaxation:
     """Solve the relaxation over a store exactly.
 
@@ -74,13 +76,13 @@ def solve_relaxation(
         for the tolerance of a floor just above the attainable best.
     start : ndarray of float64, shape (K + 2,), optional
         Ray of a dual point near the optimum. It saves time only.
-    late : bool
-        Guess from all weights at first: a sample has failed. It saves time only.
     deadline : float
         On ``time.perf_counter``'s clock: no pass over the whole store is begun after it.
     columns : Columns, optional
         Equal weights outside the store to be solved with it: `Relaxation.columns` tells how many
         of them are kept.
+    known : Known, optional
+        What is known of the controls for this budget. It saves time only.
 
     Returns
     -------
@@ -111,28 +113,46 @@ def solve_relaxation(
     region: Region | None = None
     found: Relaxation | None = None
     passes = 0
+    by_size = False
     for attempt, spread in enumerate(_SPREADS):
-        whole = attempt == 0 and (late or d <= (_WHOLE if start is None else _WHOLE_NEAR))
-        sample = store.gather(None if whole else _sample_index(d, K, attempt))
+        whole = attempt == 0 and d <= (_WHOLE if start is None else _WHOLE_NEAR)
+        upper: np.ndarray | None = None
+        by_size = by_size or (attempt > 0 and K > 0)
+        if not by_size:
+            sample = store.gather(None if whole else _sample_index(d, K, attempt))
+            by_size = K > 0 and not whole and _is_heavy(sample)
+        if by_size:
+            _check_time(deadline)
+            sample, upper = _drawn(store, _sample_size(d, K, attempt), attempt)
         exponents = exponents_of(largest_sizes(sample))
         if scaling is None:
             scaling = exponents
         np.ldexp(sample, -scaling[:, None], out=sample)
         share = sample.shape[1] / d
+        if upper is not None:
+            upper *= share
         others = Columns(scaled_by(columns.scores, -scaling[:, None]), columns.counts * share)
         expected = np.clip(scaled_by(floors[:, 0], -scaling[1:]), -BEYOND, BEYOND) * share
         previous, region = region, None
         if not (attempt > 1 or isinstance(previous, Cone) or beside_store):
             near = None if start is None or attempt else _scaled(start, scaling)
             beside = 2.5 * NEAREST * share if K > 1 and start is None else 0.0
-            region = guess_region(sample, k * share, expected, near, whole, beside)
+            told = Sampled(
+                sample,
+                _NOTHING if upper is None else upper,
+                share,
+                d,
+                None if known is None or whole else known.scaled(scaling[1:]),
+            )
+            region = guess_region(told, k * share, expected, near, whole, beside)
         if region is None and whole and not beside_store:
-            if late or d <= _SMALL:
+            if d <= _SMALL:
                 break
             continue  # too many to push
         if region is None:
             ended = None if found is None else _scaled_ray(found, scaling)
-            region = _cone(sample, others, k / d, expected, spread, previous, ended)
+            region = _cone(sample, upper, others, k / d, expected, spread, previous, ended)
+        region = replace(region, double=_needs_double(sample, region))
         found = None
         raw = region.unscaled(scaling)
         if not raw.finite():
@@ -144,7 +164,8 @@ def solve_relaxation(
         ):
             # The sample says by far that floors contradict each other: to prove that takes one
             # pass, and another to see that the other scores are finite.
-            y = scaled_by(_best_certificate(sample, k * share, expected, region), -scaling[1:])
+            y = _best_certificate(sample, k * share, expected, region, upper)
+            y = scaled_by(y, -scaling[1:])
             _check_time(deadline)
             refuted = _refuted(store, k, floors, y, deadline)
             passes += 1
@@ -157,6 +178,8 @@ def solve_relaxation(
         _check_time(deadline)
         screened = store.screen(raw, mask, equal)
         passes += 1
+        if K > 0 and attempt == 0 and not by_size and screened.count * _SHRINK > d > _SMALL:
+            continue  # a sample that says too little: few weights hold most of a score
         left = k - screened.kept
         if not 0 <= left <= screened.open_count + beside_store:
             continue  # wrong by more than the open weights can mend
@@ -171,7 +194,6 @@ def solve_relaxation(
             magnitudes + screened.magnitudes[1:],
             raw,
             d,
-            late,
             columns,
         )
         found = inner.found
@@ -192,6 +214,7 @@ def _check_time(deadline: float) -> None:
 
 def _cone(
     sample: np.ndarray,
+    upper: np.ndarray | None,
     columns: Columns,
     share: float,
     floors: np.ndarray,
@@ -203,16 +226,16 @@ def _cone(
     if isinstance(previous, Cone) and ended is not None:
         rays = previous.rays
     else:
-        rays = guess_rays(sample, columns, share, floors, spread)
+        rays = guess_rays(sample, columns, share, floors, spread, upper)
     return Cone(
-        rays if ended is None else widened_rays(rays, sample, columns, share, ended, spread)
+        rays if ended is None else widened_rays(rays, sample, columns, share, ended, spread, upper)
     )
 
 
 def best_sum(
     store: Store, k: int, deadline: float = math.inf, columns: Columns | None = None
-) -> tuple[float, float] | None:
-    """Sum of the k largest entries of a store of one score, and of their absolute values.
+) -> tuple[float, float, float] | None:
+    """Sum of the k largest entries of a store of one score, of their absolute values, and the k-th.
 
     Entries of `columns` count as the store's own.
 
@@ -224,7 +247,7 @@ def best_sum(
         )
     except NotFiniteError:
         return None
-    return float(found.kept_sums[0, 0]), float(found.magnitudes[0])
+    return float(found.kept_sums[0, 0]), float(found.magnitudes[0]), found.threshold
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +272,6 @@ def _solve_open(
     magnitudes: np.ndarray,
     region: Region,
     d: int,
-    late: bool,
     outside: Columns,
 ) -> _Inner:
     """Solve for the open weights, less than all d of them by guessing again."""
@@ -263,9 +285,6 @@ def _solve_open(
     least = _SMALL if middle is None and K == 1 else _DIRECT[min(K, 2)]
     if inner.size * _SHRINK <= d and inner.size > least:
         found = solve_relaxation(inner, k, floors, kept, magnitudes, start=middle, **how)
-    elif K > 0 and _SMALL < inner.size <= _WHOLE_LATE and not late:
-        # A sample said too little: few weights hold most of a score. All of them say it.
-        found = solve_relaxation(inner, k, floors, kept, magnitudes, middle, True, **how)
     else:
         hints = region.lam_range() if K == 1 else None
         found = solve_all(inner, k, floors, kept, magnitudes, hints=hints, **how)
@@ -409,13 +428,17 @@ def _proves_infeasible(
     return bool(wanted - found[0] > JOINT_TOLERANCE * scale)
 
 
-def _best_certificate(sample: np.ndarray, k: float, floors: np.ndarray, region: Cone) -> np.ndarray:
+def _best_certificate(
+    sample: np.ndarray, k: float, floors: np.ndarray, region: Cone, upper: np.ndarray | None
+) -> np.ndarray:
     """Of a cone's rays at infinity the y by which floors exceed the most of the sample most."""
-    r = sample.shape[1]
-    count = min(max(round(k), 1), r)
+    bounds = np.ones(sample.shape[1]) if upper is None else upper
+    count = min(max(round(k), 1), math.floor(bounds.sum()))
     excess = []
     for y in region.rays[:, 1:-1]:
-        most = np.partition(y @ sample[1:], r - count)[r - count :].sum()
+        combined = y @ sample[1:]
+        top, x = top_amounts(combined, count, bounds)
+        most = float(combined[top] @ x)
         excess.append(float(y @ floors - most) / max(float(np.abs(y) @ np.abs(floors)), _LEAST))
     return np.asarray(region.rays[int(np.argmax(excess)), 1:-1])
 
@@ -443,15 +466,58 @@ def _refuted(
     )
 
 
-@lru_cache(maxsize=2)
-def _sample_index(d: int, K: int, attempt: int) -> np.ndarray:
-    """d^(2/3) indices at first, one at random in each of as many strata; fixed by d and K.
+def _sample_size(d: int, K: int, attempt: int) -> int:
+    """d^(2/3) weights at first.
 
     That balances the sample's problem, O(r), and the open weights', about d / √r. More
     controls need more weights to tell their effects apart.
     """
     least, most = _SAMPLE
-    r = min(min(max(int(d ** (2 / 3)), least * max(1, K // 2)), most) << attempt, d)
+    return min(min(max(int(d ** (2 / 3)), least * max(1, K // 2)), most) << attempt, d)
+
+
+def _is_heavy(sample: np.ndarray) -> bool:
+    """Whether few of some weights hold most of a score, or hardly any have one."""
+    sizes = np.abs(sample)
+    largest = sizes.max(axis=1, keepdims=True)
+    if not np.isfinite(largest).all():
+        return False
+    sizes /= np.where(largest > 0.0, largest, 1.0)
+    total = sizes.sum(axis=1)
+    return bool(np.any(total**2 < _HEAVY * sample.shape[1] * (sizes**2).sum(axis=1)))
+
+
+def _drawn(store: Store, r: int, attempt: int) -> tuple[np.ndarray, np.ndarray]:
+    """About r weights, drawn half by their sizes, and how many each stands for.
+
+    The relative scatter of a sampled sum is then about 1 / √r whatever the scores' distribution.
+    """
+    d, rows = store.size, 1 + store.controls
+    with np.errstate(over="ignore"):
+        sizes = store.total_sizes()
+    if not np.isfinite(sizes).all():  # not finite scores are found by the pass
+        return store.gather(_sample_index(d, store.controls, attempt)), np.full(r, d / r)
+    exponents = np.frexp(sizes)[1]  # powers of two: the same wherever sums are rounded otherwise
+    with np.errstate(over="ignore"):
+        units = np.ldexp(np.where(sizes > 0.0, 0.5 * r / rows, 0.0), -exponents)
+    drawn = store.draw(0.5 * r / d, np.where(np.isfinite(units), units, 0.0))
+    return drawn.scores, drawn.upper
+
+
+def _needs_double(sample: np.ndarray, region: Region) -> bool:
+    """Whether single precision would leave far more of a sample open than the region does."""
+    some = sample[:, :: max(1, sample.shape[1] // _LOOK)]
+    fine, coarse = (
+        ArrayStore(tuple(some.astype(kind))).screen(replace(region, double=double), None).open_count
+        for kind, double in ((np.float64, True), (np.float32, False))
+    )
+    return bool(coarse > 2 * fine + some.shape[1] // 64)
+
+
+@lru_cache(maxsize=2)
+def _sample_index(d: int, K: int, attempt: int) -> np.ndarray:
+    """Weights of a sample, one at random in each of as many strata; fixed by d and K."""
+    r = _sample_size(d, K, attempt)
     offsets = np.random.default_rng(_SEED + attempt).random(r)
     index = np.minimum(((np.arange(r) + offsets) * (d / r)).astype(np.int64), d - 1)
     index.flags.writeable = False  # shared by the solves of one size

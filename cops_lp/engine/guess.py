@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
+from .calibration import Sampled
 from .newton import FEW, estimate_region
 from .pushing import Repeated
 from .region import Ellipsoid
@@ -18,7 +20,7 @@ _SPREAD = 3.3  # standard deviations of a rank: missed one time in a thousand
 
 
 def guess_region(
-    sample: np.ndarray,
+    sample: Sampled,
     k: float,
     floors: np.ndarray,
     start: np.ndarray | None,
@@ -29,8 +31,7 @@ def guess_region(
 
     Parameters
     ----------
-    sample : ndarray of float64, shape (1 + K, r)
-        Scores of about 1 at most. Contiguous rows.
+    sample : Sampled
     k : float
     floors : ndarray of float64, shape (K,)
         Both scaled to the sample.
@@ -42,18 +43,26 @@ def guess_region(
         How many of its weights on either side of the optimum's threshold to leave open in any
         case.
     """
-    r = sample.shape[1]
+    r = sample.scores.shape[1]
     few = min(k, r - k)
     if few < FEW:
         return None
     if len(floors) == 0:
-        return _interval(sample[0], k, exact)
+        return _interval(sample.scores[0], k, exact)
     if start is not None:
         return estimate_region(sample, k, floors, start, r / 4, exact, beside)
     count = min(r, max(_FIRST, int(_KEPT * r / few)))
-    part = np.ascontiguousarray(sample[:, :: r // count])
-    share = part.shape[1] / r
-    ray, _ = Repeated(part).solve(round(k * share), floors * share)
+    stride = r // count
+    part = replace(
+        sample,
+        scores=np.ascontiguousarray(sample.scores[:, ::stride]),
+        upper=np.ascontiguousarray(sample.upper[::stride]),
+    )
+    share = float(part.bounds().sum() / sample.bounds().sum())
+    part = replace(part, share=sample.share * share)
+    bounds = part.upper if len(part.upper) else None
+    wanted = part.like_own_best(k * share, floors * share)
+    ray, _ = Repeated(part.scores, upper=bounds).solve(round(k * share), wanted)
     rough = 3.0 * math.sqrt(few * (1.0 / share - 1.0)) + 1.0 / share
     return estimate_region(sample, k, floors, ray, rough, exact, beside)
 

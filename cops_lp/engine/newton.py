@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..kernels import newton as kernel
+from .calibration import Sampled
 from .region import Ellipsoid
 
 __all__ = ["FEW", "estimate_region"]
@@ -36,7 +37,7 @@ _SINGULAR = 1e-9  # of the curvature's correlations: floors that depend on each 
 
 
 def estimate_region(
-    scores: np.ndarray,
+    sample: Sampled,
     k: float,
     floors: np.ndarray,
     start: np.ndarray,
@@ -48,8 +49,8 @@ def estimate_region(
 
     Parameters
     ----------
-    scores : ndarray of float64, shape (1 + K, n), K ≥ 1
-        Of about 1 at most. Contiguous rows.
+    sample : Sampled
+        Of K ≥ 1 controls.
     k : float
         Budget, at least FEW from 0 and from n; a sample's, k r / d, need not be whole.
     floors : ndarray of float64, shape (K,)
@@ -72,14 +73,39 @@ def estimate_region(
     -----
     O(nK) a step, 3 to 6 steps; ours.
     """
-    K, n = len(floors), scores.shape[1]
-    few = min(k, n - k)
     if not start[0] > 0.0:
         return None
-    y = start[1:] / start[0]  # (λ, μ)
-    wanted = np.append(floors, k)
-    least = float(min(24 * (K + 1), n))
+    K = len(floors)
+    wanted = np.append(sample.like_own_best(k, floors), k)
+    least = float(min(24 * (K + 1), sample.scores.shape[1]))
+    few = min(k, sample.scores.shape[1] - k)
     goal = least if exact else max(6.0 * math.sqrt(few), least)
+    found = _descend(sample, wanted, start[1:] / start[0], rough, goal)
+    if found is None:
+        return None
+    scatter = np.zeros((K + 1, K + 1))
+    if not exact:
+        r = np.empty(sample.scores.shape[1])
+        kernel.reduced(sample.scores, found.y, r)
+        if sample.known is None:
+            scatter = sample.scatter(r > 0.0, found.held)
+        else:
+            wanted, scatter = sample.corrected(np.append(floors, k), r > 0.0, k)
+            found = _descend(sample, wanted, found.y, 3.0 * math.sqrt(few), goal)
+            if found is None:
+                return None
+    oval = _ellipsoid(found, scatter, beside)
+    if oval is None or _open_share(sample, oval) > _MOST:
+        return None
+    return oval
+
+
+def _descend(
+    sample: Sampled, wanted: np.ndarray, y: np.ndarray, rough: float, goal: float
+) -> _State | None:
+    """Newton's method from a point (λ, μ), with windows that shrink; None where it fails."""
+    scores = sample.scores
+    K, n = len(wanted) - 1, scores.shape[1]
     # The curvature is only as good as the window's count: nearer than this it circles.
     settled = 2.0 * math.sqrt(goal)
     size = min(max(2.0 * rough, goal), n / 2)
@@ -95,7 +121,9 @@ def estimate_region(
         if not window > 0.0:
             return None  # masses of ties
         held, moments, scale = np.empty(K + 1), np.empty((K + 1, K + 1)), np.empty(K + 1)
-        count, usual = kernel.advance(scores, y, wanted, window, r, held, moments, scale, move)
+        count, usual = kernel.advance(
+            scores, sample.upper, y, wanted, window, r, held, moments, scale, move
+        )
         if not 0 < count <= 4 * size + 64 or not scale.min() > 0.0:
             return None
         lack = wanted - held
@@ -108,7 +136,8 @@ def estimate_region(
                 return None
             move[:] = found
         moved = move / scale
-        crossed = math.sqrt(count * max(0.0, float(moved @ moments @ moved))) / window
+        spread = max(0.0, float(moved @ moments @ moved)) / moments[K, K]
+        crossed = count * math.sqrt(spread) / window
         if size <= goal:
             last = best
             if best is None or crossed < best.crossed:
@@ -122,18 +151,18 @@ def estimate_region(
         size = min(max(goal, 4.0 * math.sqrt(count), 0.5 * crossed), n / 2)
     if best is None or best.crossed > goal / 2:
         return None
-    oval = _ellipsoid(scores, best, exact, beside)
-    if oval is None or _open_share(scores, oval) > _MOST:
-        return None
-    return oval
+    return best
 
 
-def _open_share(scores: np.ndarray, oval: Ellipsoid) -> float:
+def _open_share(sample: Sampled, oval: Ellipsoid) -> float:
     """Share of weights that an ellipsoid leaves open, of some."""
-    part = scores[:, :: max(1, scores.shape[1] // 2048)]
+    stride = max(1, sample.scores.shape[1] // 2048)
+    part = sample.scores[:, ::stride]
     form = oval.center[:-1] @ part - oval.center[-1]
     spread = np.linalg.norm(oval.factor[:, :-1] @ part[1:] + oval.factor[:, -1:], axis=0)
-    return float(np.mean(np.abs(form) <= spread + oval.beside))
+    return float(
+        np.average(np.abs(form) <= spread + oval.beside, weights=sample.bounds()[::stride])
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,19 +219,14 @@ def _step(
     return None, free
 
 
-def _ellipsoid(scores: np.ndarray, at: _State, exact: bool, beside: float) -> Ellipsoid | None:
+def _ellipsoid(at: _State, scatter: np.ndarray, beside: float) -> Ellipsoid | None:
+    """The points that a right-hand side with this covariance may have for an optimum."""
     moments, lack, free = at.moments, at.lack, at.free
-    K, n = len(at.y) - 1, scores.shape[1]
+    K = len(at.y) - 1
     # Between the point and the optimum, counts scatter by the root of what is crossed; the
     # optimum itself leaves up to K + 1 weights between 0 and 1.
     crossings = at.crossed + 2.0 * (K + 1)
-    scatter = np.zeros_like(moments)
-    if not exact:
-        r = np.empty(n)
-        kernel.reduced(scores, at.y, r)
-        kept = np.vstack((scores[1:, r > 0.0], np.ones(int(at.held[-1]))))
-        scatter = kept @ kept.T - np.outer(at.held, at.held) / n
-        crossings += math.sqrt(float(min(at.held[-1], n - at.held[-1])))
+    crossings += math.sqrt(max(scatter[K, K], 0.0)) * at.count / moments[K, K]
     noise = scatter + (crossings / at.count) * moments
     deviation = np.sqrt(np.diag(noise))
     # A floor that is met with little to spare may bind after all.
@@ -232,7 +256,7 @@ def _ellipsoid(scores: np.ndarray, at: _State, exact: bool, beside: float) -> El
     parts.append(np.zeros((K + 1, K + 1)))
     factor: np.ndarray = np.linalg.qr(np.vstack(parts))[1]
     center = np.concatenate(([1.0], at.y))
-    typical = math.sqrt(max(0.0, float(np.sum((factor @ moments) * factor))) / at.count)
+    typical = math.sqrt(max(0.0, float(np.sum((factor @ moments) * factor))) / moments[K, K])
     if not (0.0 < typical < math.inf and np.isfinite(factor).all()):
         return None
     # Squares of forms near the threshold are about 1, far from over- and underflow.

@@ -33,7 +33,12 @@ _LEAST = 4096  # sampled weights below which that does not pay
 
 
 def guess_rays(
-    sample: np.ndarray, columns: Columns, share: float, floors: np.ndarray, spread: float
+    sample: np.ndarray,
+    columns: Columns,
+    share: float,
+    floors: np.ndarray,
+    spread: float,
+    upper: np.ndarray | None = None,
 ) -> np.ndarray:
     """Rays around the dual optimum of a sample, at right-hand sides pushed both ways.
 
@@ -49,6 +54,8 @@ def guess_rays(
         Floors scaled to the sample, b r / d.
     spread : float
         By how many standard deviations of the sampled sums to push.
+    upper : ndarray of float64, shape (r,), optional
+        Of a sample drawn by size, how many of its mean weights each stands for.
 
     Returns
     -------
@@ -61,8 +68,8 @@ def guess_rays(
     small problems.
     """
     K, r = len(floors), sample.shape[1]
-    total = r + float(columns.counts.sum())
-    solve = _solver(sample, columns)
+    total = (r if upper is None else float(upper.sum())) + float(columns.counts.sum())
+    solve = _solver(sample, columns, upper)
     # A threshold with few sampled weights beyond it says little: there the region is open.
     k = share * r
     few, rest_few = k < FEW, total - k < FEW
@@ -77,9 +84,13 @@ def guess_rays(
     center, kept = solve(min(max(round(k), 0), math.floor(total)), target[1:])
     rays = [center]
     w = np.vstack((np.ones(r), sample[1:])) * kept[:r]
+    if upper is not None:
+        w *= upper
     unit = w.std(axis=1)
     unit[unit == 0.0] = 1.0
-    covariance = np.atleast_2d(np.cov(w / unit[:, None]))
+    w /= unit[:, None]
+    covariance = np.cov(w) if upper is None else w @ w.T / r
+    covariance = np.atleast_2d(covariance)
     values, directions = np.linalg.eigh(covariance)
     for value, direction in zip(values, directions.T, strict=True):
         push = spread * math.sqrt(max(value, 0.0) * r) * direction * unit
@@ -103,20 +114,21 @@ def guess_rays(
 
 
 def _solver(
-    sample: np.ndarray, columns: Columns
+    sample: np.ndarray, columns: Columns, bounds: np.ndarray | None
 ) -> Callable[[int, np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """Solve (k, floors) on a sample; see :class:`Repeated`."""
     equal = find_columns(sample)
-    if equal.shape[1] + len(columns.counts) == 0:
+    if bounds is None and equal.shape[1] + len(columns.counts) == 0:
         return SampleSearch(sample)
+    own = np.ones(sample.shape[1]) if bounds is None else bounds
     # Equal weights are one column: a sample of masses is a small problem.
     place = np.full(sample.shape[1], -1)
     for j, column in enumerate(equal.T):
         place[(sample == column[:, None]).all(axis=0)] = j
     rest = np.flatnonzero(place < 0)
     scores = np.hstack((sample[:, rest], equal, columns.scores))
-    counts = np.bincount(place[place >= 0], minlength=equal.shape[1])
-    upper = np.concatenate((np.ones(len(rest)), counts, columns.counts)).astype(np.float64)
+    counts = np.bincount(place[place >= 0], own[place >= 0], minlength=equal.shape[1])
+    upper = np.concatenate((own[rest], counts, columns.counts)).astype(np.float64)
     place[rest] = equal.shape[1] + np.arange(len(rest))
     every = np.concatenate((len(rest) + np.arange(equal.shape[1]), np.arange(len(rest))))
     search = Repeated(scores, upper=upper)
@@ -135,6 +147,7 @@ def widened_rays(
     share: float,
     ray: np.ndarray,
     spread: float,
+    upper: np.ndarray | None = None,
 ) -> np.ndarray:
     """Add to a region that failed the point its reduced problem ended in, and room around it.
 
@@ -143,7 +156,7 @@ def widened_rays(
     r = sample.shape[1]
     combined = ray[:-1] @ np.hstack((sample, columns.scores))
     order = np.argsort(-combined)
-    ends = np.cumsum(np.append(np.ones(r), columns.counts)[order])
+    ends = np.cumsum(np.append(np.ones(r) if upper is None else upper, columns.counts)[order])
     k = share * r
     push = spread * math.sqrt(max(k * (1.0 - share), FEW)) + FEW
     more = [ray]

@@ -40,11 +40,14 @@ class Ellipsoid:
         region the form of weight i varies by |factor · (A_i, 1)|. Rows of zeros make it flat.
     beside : float
         Weights whose form comes as near as this to 0 somewhere on the region stay open too.
+    double : bool
+        Whether single precision is too coarse to screen by it.
     """
 
     center: np.ndarray
     factor: np.ndarray
     beside: float = 0.0
+    double: bool = False
 
     def contains(self, ray: np.ndarray) -> bool:
         """Whether a point is inside, up to 1e-13 of each component's reach."""
@@ -112,9 +115,12 @@ class Cone:
     Attributes
     ----------
     rays : ndarray of float64, shape (m, K + 2)
+    double : bool
+        Whether single precision is too coarse to screen by it.
     """
 
     rays: np.ndarray
+    double: bool = False
 
     def contains(self, ray: np.ndarray) -> bool:
         """Whether a ray is inside, up to 1e-13 of each component's largest value."""
@@ -156,7 +162,7 @@ class Cone:
         rays = self.rays.copy()
         with np.errstate(over="ignore"):  # see finite
             rays[:, :-1] = np.ldexp(rays[:, :-1], -scaling)
-        return Cone(rays)
+        return replace(self, rays=rays)
 
     def finite(self) -> bool:
         """Whether float64 can state it."""

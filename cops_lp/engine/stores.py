@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
+from ..kernels.sampling import add_sizes, draw
 from ..kernels.screening import BLOCK, LANES, MASS, TILE, screen
 from ..pieces import ArrayPieces, Pieces, Score, address_of, fits_single
 from .columns import Columns
@@ -20,6 +21,7 @@ from .threads import Beside, map_parts
 __all__ = [
     "PARTS",
     "ArrayStore",
+    "Drawn",
     "Mask",
     "Prepared",
     "Store",
@@ -39,9 +41,37 @@ _FILL = 1 << 23  # weights from which the pages of a mask are made beside the sa
 _SHORT = 4 * TILE  # weights that are worth a call of a kernel
 _SAFE = 1e25  # entries within this of 1 can be multiplied in single precision
 
+_T = TypeVar("_T")
+
 Mask: TypeAlias = Any
 """What a store's `new_mask` gives: a bool array of shape (d,), or what is indexed like one by
 flat indices and by ``[:]``, reads as one through ``__array__`` and lies where the scores do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """Weights drawn with different probabilities.
+
+    Attributes
+    ----------
+    index : ndarray of int64, shape (n,), ascending
+    scores : ndarray of float64, shape (1 + K, n)
+    upper : ndarray of float64, shape (n,)
+        One over the probability: how many weights each stands for.
+    """
+
+    index: np.ndarray
+    scores: np.ndarray
+    upper: np.ndarray
+
+    @staticmethod
+    def joined(parts: Sequence[Drawn], rows: int) -> Drawn:
+        """Some of disjoint ranges together."""
+        index = np.concatenate([np.empty(0, np.int64), *(part.index for part in parts)])
+        scores = np.hstack([np.empty((rows, 0)), *(part.scores for part in parts)])
+        upper = np.concatenate([np.empty(0), *(part.upper for part in parts)])
+        order = np.argsort(index)
+        return Drawn(index[order], scores[:, order], upper[order])
 
 
 class Store(Protocol):
@@ -68,6 +98,26 @@ class Store(Protocol):
 
     def gather(self, index: np.ndarray | None) -> np.ndarray:
         """Scores at the given flat indices (all when None); float64, shape (1 + K, n)."""
+        ...
+
+    def total_sizes(self) -> np.ndarray:
+        """Σ |s_ji| of each score, to some ten digits; shape (1 + K,). One read of the scores."""
+        ...
+
+    def draw(
+        self,
+        base: float,
+        units: np.ndarray,
+        start: int = 0,
+        stop: int | None = None,
+        first: int = 0,
+    ) -> Drawn:
+        """Draw weights, each with a probability that grows with its size. One read.
+
+        Weight i from `start` to `stop` is drawn with the largest power of two up to base +
+        Σ_j units_j |s_ji|, or surely; whether it is, a hash of its index says, which is
+        first + i - start: the sample is the same wherever the scores lie.
+        """
         ...
 
     def screen(
@@ -159,6 +209,81 @@ class ArrayStore:
 
         map_parts(fill, range(len(out)), self._threads if out.size >= _GATHERED else 1)
         return out
+
+    def total_sizes(self) -> np.ndarray:
+        """See :meth:`Store.total_sizes`."""
+
+        def add(start: int, stop: int, room: np.ndarray | None) -> np.ndarray:
+            parts = self._rows(start, stop, self._dtype, room)
+            return sum(
+                (
+                    add_sizes(np.array(rows), 0, end - begin, self._like())
+                    for begin, end, rows in parts
+                ),
+                np.zeros(1 + self.controls),
+            )
+
+        return np.asarray(sum(self._each_block(0, self.size, add)))
+
+    def draw(
+        self,
+        base: float,
+        units: np.ndarray,
+        start: int = 0,
+        stop: int | None = None,
+        first: int = 0,
+    ) -> Drawn:
+        """See :meth:`Store.draw`."""
+        stop = self.size if stop is None else stop
+
+        def some(begin: int, end: int, room: np.ndarray | None) -> list[Drawn]:
+            found = []
+            for left, right, rows in self._rows(begin, end, self._dtype, room):
+                index = np.empty(right - left, np.int64)
+                upper = np.empty(right - left)
+                offset = first + left - start
+                n = draw(
+                    np.array(rows), 0, right - left, base, units, offset, self._like(), index, upper
+                )
+                scores = self.gather(index[:n] + (left - offset))
+                found.append(Drawn(index[:n].copy(), scores, upper[:n].copy()))
+            return found
+
+        return Drawn.joined(
+            [each for part in self._each_block(start, stop, some) for each in part],
+            1 + self.controls,
+        )
+
+    def _like(self) -> np.ndarray:
+        return np.empty(0, self._dtype)
+
+    def _each_block(
+        self, start: int, stop: int, work: Callable[[int, int, np.ndarray | None], _T]
+    ) -> list[_T]:
+        """What `work` makes of each block, and of room for a copy where it has to be copied."""
+        end, addresses = self._stretch(0, self._dtype)
+        in_place = end == self.size and len(addresses) > 0
+
+        def run(begin: int) -> _T:
+            room = None if in_place else np.empty((1 + self.controls, BLOCK + _PAD), self._dtype)
+            return work(begin, min(begin + BLOCK, stop), room)
+
+        return map_parts(run, range(start, stop, BLOCK), self._threads)
+
+    def _rows(
+        self, start: int, stop: int, dtype: np.dtype, room: np.ndarray | None
+    ) -> Iterator[tuple[int, int, list[int]]]:
+        """Stretches of a range, and where each score's entries lie, copied where need be."""
+        begin = start
+        while begin < stop:
+            end, addresses = self._run(begin, start, stop, dtype)
+            if not addresses:
+                assert room is not None
+                for row, flat in zip(room, self._flat, strict=True):
+                    _copy(flat, begin, row[: end - begin])
+                    addresses.append(row.ctypes.data)
+            yield begin, end, addresses
+            begin = end
 
     def screen(
         self, region: Region, mask: Mask | None, masses: np.ndarray | None = None
@@ -257,14 +382,7 @@ class ArrayStore:
         sums = []
         counts = np.zeros(masses.shape[1], np.int64)
         kept = found = 0
-        begin = start
-        while begin < stop:
-            end, addresses = self._run(begin, start, stop, region.dtype)
-            if not addresses:
-                assert room.rows is not None
-                for row, flat in zip(room.rows, self._flat, strict=True):
-                    _copy(flat, begin, row[: end - begin])
-                    addresses.append(row.ctypes.data)
+        for begin, end, addresses in self._rows(start, stop, region.dtype, room.rows):
             first, last = begin - start, end - start
             parts = np.empty((-(-(end - begin) // BLOCK), 4, 1 + self.controls))
             more, found = screen(
@@ -275,7 +393,6 @@ class ArrayStore:
             )  # fmt: skip
             sums.append(parts)
             kept += more
-            begin = end
         return _Chunk(
             start,
             kept,
@@ -346,7 +463,7 @@ class Prepared:
             rays, factor, beside = region.center[None, :], region.factor, region.beside
         else:
             rays, factor, beside = region.rays, np.empty((0, 0)), 0.0
-        if not (_fits_range(rays) and _fits_range(factor)):
+        if region.double or not (_fits_range(rays) and _fits_range(factor)):
             dtype = np.dtype(np.float64)
         eps = float(np.finfo(dtype).eps)
         # Rounding of rays and forms, K + 3 operations each; what underflows is below `tiny`.

@@ -40,16 +40,23 @@ def reduced(scores, y, r):
 
 
 @compiled(fastmath=_ANY_ORDER)
-def _sum_positive(row, r):
+def _sum_positive(row, upper, r):
     total = 0.0
-    for i in range(len(row)):
-        total += row[i] if r[i] > 0.0 else 0.0
+    if len(upper) == 0:
+        for i in range(len(row)):
+            total += row[i] if r[i] > 0.0 else 0.0
+    else:
+        for i in range(len(row)):
+            total += upper[i] * row[i] if r[i] > 0.0 else 0.0
     return total
 
 
 @compiled
-def _tally(scores, r, window, held, moments):
-    """Sum what is kept, and the second moments of what lies in a window around the threshold."""
+def _tally(scores, upper, r, window, held, moments):
+    """Sum what is kept, and the second moments of what lies in a window around the threshold.
+
+    Returns how many columns lie there.
+    """
     K, n = len(held) - 1, len(r)
     near = np.empty(n, np.int32)
     found = above = 0
@@ -57,20 +64,20 @@ def _tally(scores, r, window, held, moments):
         near[found] = i
         found += abs(r[i]) <= window
         above += r[i] > 0.0
-    held[K] = above
+    held[K] = above if len(upper) == 0 else _sum_positive(upper, np.empty(0), r)
     for j in range(K):
-        held[j] = _sum_positive(scores[1 + j], r)
+        held[j] = _sum_positive(scores[1 + j], upper, r)
+    weight = np.ones(found)
+    if len(upper) > 0:
+        for q in range(found):
+            weight[q] = upper[near[q]]
     for j in range(K + 1):
         for t in range(j, K + 1):
             total = 0.0
-            if t == K and j == K:
-                total = float(found)
-            elif t == K:
-                for q in range(found):
-                    total += scores[1 + j, near[q]]
-            else:
-                for q in range(found):
-                    total += scores[1 + j, near[q]] * scores[1 + t, near[q]]
+            for q in range(found):
+                one = scores[1 + j, near[q]] if j < K else 1.0
+                two = scores[1 + t, near[q]] if t < K else 1.0
+                total += weight[q] * one * two
             moments[j, t] = moments[t, j] = total
     return found
 
@@ -99,12 +106,14 @@ def _solve(matrix, right, x):
 
 
 @compiled
-def advance(scores, y, wanted, window, r, held, moments, scale, move):
+def advance(scores, upper, y, wanted, window, r, held, moments, scale, move):
     """Look at a point, and where Newton's method goes from it while no multiplier gets below 0.
 
     Parameters
     ----------
     scores : float64, shape (1 + K, n)
+    upper : float64, shape (n,) or (0,)
+        Upper bounds u; 1 where there are none.
     y : float64, shape (K + 1,)
         (λ, μ).
     wanted : float64, shape (K + 1,)
@@ -113,9 +122,9 @@ def advance(scores, y, wanted, window, r, held, moments, scale, move):
     r : float64, shape (n,), filled
         Reduced costs.
     held : float64, shape (K + 1,), filled
-        Σ (A_i, 1) over r > 0.
+        Σ u (A_i, 1) over r > 0.
     moments : float64, shape (K + 1, K + 1), filled
-        Σ (A_i, 1) (A_i, 1)ᵀ over |r| ≤ window.
+        Σ u (A_i, 1) (A_i, 1)ᵀ over |r| ≤ window.
     scale : float64, shape (K + 1,), filled
         Roots of their diagonal.
     move : float64, shape (K + 1,), filled
@@ -124,13 +133,13 @@ def advance(scores, y, wanted, window, r, held, moments, scale, move):
     Returns
     -------
     count : int
-        Weights in the window.
+        Columns in the window.
     usual : bool
         Whether `move` is a step from positive definite moments that leaves λ ≥ 0.
     """
     m = len(y)
     reduced(scores, y, r)
-    count = _tally(scores, r, window, held, moments)
+    count = _tally(scores, upper, r, window, held, moments)
     for j in range(m):
         scale[j] = np.sqrt(moments[j, j])
     curvature = np.empty((m, m))

@@ -301,12 +301,31 @@ def _order(x, ties):
 
 
 @compiled
-def _choose(side, ties, order, first, count, flags):
-    """flags = above, plus `count` of the ties from position `first` of their order on."""
+def _choose_first(side, ties, by, sign, count, flags):
+    """flags = above, plus the `count` of the ties with the largest sign · by. O(n)."""
     for i in range(len(side)):
         flags[i] = side[i] == 2
-    for j in range(first, first + count):
-        flags[ties[order[j]]] = 1
+    if count == len(ties):
+        for i in ties:
+            flags[i] = 1
+        return
+    if count == 0:
+        return
+    keys = np.empty(len(ties))
+    for t in range(len(ties)):
+        keys[t] = sign * by[ties[t]]
+    least = _select(keys, count)
+    left = count
+    for t in range(len(ties)):
+        if keys[t] > least:
+            flags[ties[t]] = 1
+            left -= 1
+    for t in range(len(ties)):
+        if left == 0:
+            break
+        if keys[t] == least:
+            flags[ties[t]] = 1
+            left -= 1
 
 
 @compiled
@@ -530,7 +549,7 @@ def _end(x, ties_by, k, side, flags):
         low[i] = 0.0
     mu_hi, mu_lo, above = _threshold(x, low, k, side)
     ties = _tied(side)
-    _choose(side, ties, _order(ties_by, ties), _FIRST, k - above, flags)
+    _choose_first(side, ties, ties_by, 1.0, k - above, flags)
     return mu_hi, mu_lo, len(ties) - (k - above)
 
 
@@ -539,9 +558,8 @@ def _evaluate(c, a, lam, rest, k, hi_in, over, base, s):
     """Fill the combined scores s at a trial λ; find on which side of the minimum it is.
 
     Returns which (-1: λ is too small, 1: too large, 0: neither), a top-k mask there, that
-    mask's excess as by :func:`_excess`, the threshold, how many of the ties it holds, the ties,
-    and the ties' order by a. The mask is that of the ties' largest controls, for 1 of their
-    smallest.
+    mask's excess as by :func:`_excess`, the threshold, how many of the ties it holds, and the
+    ties. The mask is that of the ties' largest controls, for 1 of their smallest.
     """
     n = len(c)
     t = np.empty(n)
@@ -551,20 +569,19 @@ def _evaluate(c, a, lam, rest, k, hi_in, over, base, s):
         s[i], t[i] = _combine(c[i], a[i], lam, rest)
     mu_hi, mu_lo, above = _threshold(s, t, k, side)
     ties = _tied(side)
-    order = _order(a, ties)
     count = k - above
     where = 0
-    _choose(side, ties, order, _FIRST, count, mask)
+    _choose_first(side, ties, a, 1.0, count, mask)
     excess = _excess(a, mask, hi_in, over, base)
     if excess[0] < 0.0:
         where = -1
     else:
         least = np.empty(n, np.uint8)
-        _choose(side, ties, order, len(ties) - count, count, least)
+        _choose_first(side, ties, a, -1.0, count, least)
         least_excess = _excess(a, least, hi_in, over, base)
         if least_excess[0] > 0.0:
             where, mask, excess = 1, least, least_excess
-    return where, mask, excess, mu_hi, mu_lo, count, ties, order
+    return where, mask, excess, mu_hi, mu_lo, count, ties
 
 
 @compiled
@@ -625,7 +642,6 @@ def two_score(c, a, k, b_hi, b_lo, slack, hints, flags):
     u_cut = v_cut = mu_hi = mu_lo = 0.0
     count = _FIRST
     ties = np.empty(0, np.int64)
-    order = ties
     at_tie = False
     under = 0.0  # M_lo's excess, < 0
     moved_lo = False  # which end of the bracket the last step moved
@@ -635,7 +651,7 @@ def two_score(c, a, k, b_hi, b_lo, slack, hints, flags):
             continue
         steps += 1
         s = np.empty(n)
-        where, new_in, new_over, mu_hi, mu_lo, count, ties, order = _evaluate(
+        where, new_in, new_over, mu_hi, mu_lo, count, ties = _evaluate(
             c, a, hint, 0.0, k, hi_in, over, base, s
         )
         if where < 0:
@@ -763,7 +779,7 @@ def two_score(c, a, k, b_hi, b_lo, slack, hints, flags):
 
         steps += 1
         s = np.empty(n)
-        where, new_in, new_over, mu_hi, mu_lo, count, ties, order = _evaluate(
+        where, new_in, new_over, mu_hi, mu_lo, count, ties = _evaluate(
             c, a, lam, rest, k, hi_in, over, base, s
         )
         if where < 0:  # even the ties' largest controls fall short: λ is too small
@@ -793,9 +809,8 @@ def two_score(c, a, k, b_hi, b_lo, slack, hints, flags):
             side[i] = 2 * lo_in[i] if lo_in[i] == hi_in[i] else 1
             count += lo_in[i] == 1 and hi_in[i] == 0
         ties = _tied(side)
-        order = _order(a, ties)
         chosen = np.empty(n, np.uint8)
-        _choose(side, ties, order, _FIRST, count, chosen)
+        _choose_first(side, ties, a, 1.0, count, chosen)
         over = _excess(a, chosen, hi_in, over, base)
         if not (lam > low or (lam == low and rest > low_rest)):
             lam, rest = low, low_rest
@@ -803,6 +818,9 @@ def two_score(c, a, k, b_hi, b_lo, slack, hints, flags):
             lam, rest = high, high_rest
         if lam > 1e290:
             lam, rest = 1e290, 0.0
+    order = _order(a, ties)
+    for t in range(len(ties)):  # of equal controls those that come first
+        chosen[ties[order[t]]] = t < count
     p, q, x_p, x_q = _window(a, ties, order, count, over[0], over[1], chosen)
     if p >= 0:
         mu_hi, mu_lo = _combine(c[p], a[p], lam, rest)

@@ -14,6 +14,7 @@ from cops_lp.engine.screened import ScreenedArrays
 from cops_lp.engine.stores import (
     PARTS,
     ArrayStore,
+    Drawn,
     Store,
     exact_parts,
     make_store,
@@ -93,6 +94,54 @@ class ShardedStore:
 
         arguments = () if index is None else (index,)
         return self._ranks.fill("scores", work, *arguments).astype(np.float64)
+
+    def total_sizes(self) -> np.ndarray:
+        """See :meth:`cops_lp.engine.stores.Store.total_sizes`."""
+
+        def work() -> np.ndarray:
+            rows = 1 + self.controls
+            return np.zeros(rows) if self._own is None else self._own.total_sizes()
+
+        return np.asarray(self._ranks.gather("total sizes", work).sum(axis=0))
+
+    def draw(
+        self,
+        base: float,
+        units: np.ndarray,
+        start: int = 0,
+        stop: int | None = None,
+        first: int = 0,
+    ) -> Drawn:
+        """See :meth:`cops_lp.engine.stores.Store.draw`; of all weights, on every rank."""
+        assert (start, stop, first) == (0, None, 0)
+        rows = 1 + self.controls
+        own = Drawn.joined([], rows)
+
+        def count() -> np.ndarray:
+            nonlocal own
+            if self._own is not None:
+                own = Drawn.joined(
+                    [
+                        self._own.draw(base, units, here.start, here.stop, there.start)
+                        for there, here in self._layout.ranges(0, self.size)
+                    ],
+                    rows,
+                )
+            return np.array([len(own.index)])
+
+        counts = self._ranks.gather("drawn", count, base, units)[:, 0]
+        before, n = int(counts[: self._ranks.rank].sum()), int(counts.sum())
+
+        def work() -> np.ndarray:
+            out = np.zeros((rows + 2, n))
+            here = slice(before, before + len(own.index))
+            out[0, here] = own.index.view(np.float64)
+            out[1, here], out[2:, here] = own.upper, own.scores
+            return out
+
+        found = self._ranks.fill("sample", work)
+        index = np.ascontiguousarray(found[0]).view(np.int64)
+        return Drawn.joined([Drawn(index, found[2:], found[1])], rows)
 
     def screen(
         self, region: Region, mask: ShardedMask | None, masses: np.ndarray | None = None
@@ -225,5 +274,5 @@ def _nothing(rows: int, masses: np.ndarray | None, dtype: np.dtype[Any]) -> Scre
 def _numbers(region: Region) -> tuple[Any, ...]:
     """What tells a region from another."""
     if isinstance(region, Ellipsoid):
-        return (region.center, region.factor, region.beside)
-    return (region.rays,)
+        return (region.center, region.factor, region.beside, region.double)
+    return (region.rays, region.double)

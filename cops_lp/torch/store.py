@@ -17,6 +17,7 @@ from cops_lp.engine.region import Region
 from cops_lp.engine.stores import (
     PARTS,
     ArrayStore,
+    Drawn,
     Prepared,
     check_magnitudes,
     exact_parts,
@@ -34,6 +35,8 @@ from .tensor_screened import TensorScreened
 __all__ = ["TorchStore"]
 
 _BLOCKS = 16  # that a pass takes: some operations and waits each, whatever their size
+_DRAWN = 1 << 24  # weights that a sample is drawn from at once
+_POWER = -(1 << 52)  # of a float64's bits: sign and exponent
 _AT_ONCE = 1 << 26  # weights that come to the CPU at once, where all do
 
 
@@ -113,6 +116,41 @@ class TorchStore:
             for values, row in zip(out, self._rows, strict=True):
                 values[start:stop] = row.block(start, stop, torch.float64).cpu().numpy()
         return out
+
+    def total_sizes(self) -> np.ndarray:
+        """See :meth:`cops_lp.engine.stores.Store.total_sizes`."""
+        total = torch.zeros(1 + self.controls, dtype=torch.float64, device=self._device)
+        for start, stop in self._blocks(_DRAWN):
+            rows = [row.block(start, stop, row.own_dtype) for row in self._rows]
+            total += torch.stack([row.abs().sum(dtype=torch.float64) for row in rows])
+        found: np.ndarray = total.cpu().numpy()
+        return found
+
+    def draw(
+        self,
+        base: float,
+        units: np.ndarray,
+        start: int = 0,
+        stop: int | None = None,
+        first: int = 0,
+    ) -> Drawn:
+        """See :meth:`cops_lp.engine.stores.Store.draw`."""
+        stop = self.size if stop is None else stop
+        found = []
+        for begin in range(start, stop, _DRAWN):
+            end = min(begin + _DRAWN, stop)
+            rows = [row.block(begin, end, torch.float64) for row in self._rows]
+            size = torch.full((end - begin,), base, dtype=torch.float64, device=self._device)
+            for row, unit in zip(rows, units.tolist(), strict=True):
+                size += unit * row.abs()
+            size = (size.view(torch.int64) & _POWER).view(torch.float64)
+            offset = first + begin - start
+            index = torch.arange(offset, offset + end - begin, device=self._device)
+            left = (_uniform(index) < size).nonzero().squeeze(1)
+            scores = torch.stack([row[left] for row in rows])
+            upper = (1.0 / size[left]).clamp_(min=1.0)
+            found.append(Drawn(*(each.cpu().numpy() for each in (index[left], scores, upper))))
+        return Drawn.joined(found, 1 + self.controls)
 
     def screen(
         self, region: Region, mask: TensorMask | None, masses: np.ndarray | None = None
@@ -219,6 +257,19 @@ class TorchStore:
 
     def _blocks(self, step: int) -> list[tuple[int, int]]:
         return [(start, min(start + step, self.size)) for start in range(0, self.size, step)]
+
+
+def _uniform(index: torch.Tensor) -> torch.Tensor:
+    """What kernels.sampling makes of an index: integers wrap, shifts bring in zeros."""
+    h = (index + 1) * _signed(0x9E3779B97F4A7C15)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
+        h = (h ^ ((h >> shift) & ((1 << (64 - shift)) - 1))) * _signed(factor)
+    return ((h >> 11) & ((1 << 53) - 1)).double() * 2.0**-53
+
+
+def _signed(word: int) -> int:
+    """The int64 that has the same bits."""
+    return word - (1 << 64) if word >> 63 else word
 
 
 def _block(size: int, sift: Sift) -> int:
