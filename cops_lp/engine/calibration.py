@@ -122,9 +122,9 @@ class Sampled:
         v = np.vstack((A, np.ones(n))) * kept
         variances = self._variances()
         weighted = f * variances
-        rest = v - (v @ weighted.T) @ np.linalg.pinv(f @ weighted.T, rcond=1e-12) @ f
-        shift = (v - rest) @ np.linalg.pinv(f, rcond=1e-12) @ e
-        return wanted + shift, (rest * variances) @ rest.T
+        regression = (v @ weighted.T) @ np.linalg.pinv(f @ weighted.T, rcond=1e-12)
+        rest = v - regression @ f
+        return wanted + regression @ e, (rest * variances) @ rest.T
 
     def _variances(self) -> np.ndarray:
         """Of each weight's contribution, per square of what one of its mean weights has."""

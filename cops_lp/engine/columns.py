@@ -82,9 +82,9 @@ def top_amounts(s: np.ndarray, k: float, upper: np.ndarray) -> tuple[np.ndarray,
         return np.argpartition(-s, count - 1)[:count], np.ones(count)
     order = np.argsort(-s, kind="stable")
     ends = np.cumsum(upper[order])
-    count = int(np.searchsorted(ends, k)) + 1
+    count = min(int(np.searchsorted(ends, k)) + 1, len(s))  # k may be all there is, rounded
     x = upper[order[:count]].copy()
-    x[-1] -= ends[count - 1] - k
+    x[-1] -= max(ends[count - 1] - k, 0.0)
     return order[:count], x
 
 

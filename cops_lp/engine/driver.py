@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
@@ -24,8 +25,8 @@ from .exact import BEYOND
 from .failures import NotFiniteError, OutOfTimeError
 from .guess import guess_region
 from .nearest import NEAREST
-from .pushing import guess_rays, widened_rays
-from .region import Cone, Region
+from .pushing import guess_rays, sample_solver, widened_rays
+from .region import Cone, Ellipsoid, Region
 from .screened import Screened, ends_of, largest_sizes
 from .stores import ArrayStore, Mask, Store
 from .whole import Relaxation, exponents_of, scaled_by, solve_all
@@ -41,6 +42,7 @@ _SAMPLE = (1 << 13, 1 << 18)  # least and most weights sampled at first
 _LOOK = 1 << 11  # sampled weights among which masses are looked for
 _CROWDED = 64  # masses are looked for where more than one in so many sampled weights is open
 _HEAVY = 1 / 16  # share of a sample that its scores are worth, below which it is drawn by size
+_TIED = 0.25  # share of weights with one target from which they are looked at as a face
 _SHRINK = 2  # open weights are a problem to guess for when fewer by this factor
 _SPREADS = (4.0, 6.0, 10.0, 20.0)  # standard deviations of a cone, a round each
 _SEED = 20_210_712
@@ -60,6 +62,7 @@ def solve_relaxation(
     deadline: float = math.inf,
     columns: Columns | None = None,
     known: Known | None = None,
+    face: bool = False,
 ) -> Relaxation:
     """Solve the relaxation over a store exactly.
 
@@ -83,6 +86,8 @@ def solve_relaxation(
         of them are kept.
     known : Known, optional
         What is known of the controls for this budget. It saves time only.
+    face : bool
+        Whether the store is what ties in another problem's target.
 
     Returns
     -------
@@ -113,7 +118,7 @@ def solve_relaxation(
     region: Region | None = None
     found: Relaxation | None = None
     passes = 0
-    by_size = False
+    by_size, first = False, K > 0 and not face
     for attempt, spread in enumerate(_SPREADS):
         whole = attempt == 0 and d <= (_WHOLE if start is None else _WHOLE_NEAR)
         upper: np.ndarray | None = None
@@ -133,17 +138,26 @@ def solve_relaxation(
             upper *= share
         others = Columns(scaled_by(columns.scores, -scaling[:, None]), columns.counts * share)
         expected = np.clip(scaled_by(floors[:, 0], -scaling[1:]), -BEYOND, BEYOND) * share
+        told = Sampled(
+            sample,
+            _NOTHING if upper is None else upper,
+            share,
+            d,
+            None if known is None or whole else known.scaled(scaling[1:]),
+        )
         previous, region = region, None
+        level = _tied_level(told, k * share, expected) if first and not beside_store else None
+        first = False
+        if level is not None:
+            on_face = _solve_face(
+                store, k, floors, mask, magnitudes, float(np.ldexp(level, scaling[0])), deadline
+            )
+            passes += 1
+            if on_face is not None:
+                return on_face
         if not (attempt > 1 or isinstance(previous, Cone) or beside_store):
             near = None if start is None or attempt else _scaled(start, scaling)
             beside = 2.5 * NEAREST * share if K > 1 and start is None else 0.0
-            told = Sampled(
-                sample,
-                _NOTHING if upper is None else upper,
-                share,
-                d,
-                None if known is None or whole else known.scaled(scaling[1:]),
-            )
             region = guess_region(told, k * share, expected, near, whole, beside)
         if region is None and whole and not beside_store:
             if d <= _SMALL:
@@ -151,7 +165,7 @@ def solve_relaxation(
             continue  # too many to push
         if region is None:
             ended = None if found is None else _scaled_ray(found, scaling)
-            region = _cone(sample, upper, others, k / d, expected, spread, previous, ended)
+            region = _cone(told, others, k / d, expected, spread, previous, ended)
         region = replace(region, double=_needs_double(sample, region))
         found = None
         raw = region.unscaled(scaling)
@@ -207,14 +221,112 @@ def solve_relaxation(
     return solve_all(store, k, floors, mask, magnitudes, passes, columns=columns)
 
 
+def _tied_level(told: Sampled, k: float, floors: np.ndarray) -> float | None:
+    """The target of a mass of weights at the threshold, where no floor seems to have a price.
+
+    k and floors scaled to the sample. Then the target alone decides on all the others.
+    """
+    c, bounds = told.scores[0], told.bounds()
+    total = float(bounds.sum())
+    top, _ = top_amounts(c, min(max(k, 1.0), total), bounds)
+    level = float(c[top].min())
+    above, tied = c > level, c == level
+    more, ties = float(bounds[above].sum()), float(bounds[tied].sum())
+    if ties < _TIED * total:
+        return None
+    push = 5.0 * math.sqrt(total)
+    if (more > 0.0 and k < more + push) or (more + ties < total and k > more + ties - push):
+        return None
+    A = told.scores[1:, tied]
+    wanted = floors - told.scores[1:, above] @ bounds[above]
+    weights = _even(A)
+    solve = sample_solver(np.vstack((weights @ A, A)), Columns.none(len(told.scores)), bounds[tied])
+    return level if solve(round(k - more), wanted)[0][0] > 0.0 else None
+
+
+def _even(A: np.ndarray) -> np.ndarray:
+    """Powers of two that bring the controls' mean sizes to about 1."""
+    exponents = np.frexp(np.abs(A).mean(axis=1))[1]
+    return np.asarray(np.ldexp(np.ones(len(A)), np.clip(-exponents, -1000, 1000)))
+
+
+def _solve_face(
+    store: Store,
+    k: int,
+    floors: np.ndarray,
+    mask: Mask | None,
+    magnitudes: np.ndarray,
+    level: float,
+    deadline: float,
+) -> Relaxation | None:
+    """Optimum with λ = 0 and the threshold `level`, if there is one.
+
+    What has more of the target is kept, what has less is dropped; of those that tie any will do
+    that meet the floors: those with most of the controls together are taken, an ordinary problem.
+    """
+    K = len(floors)
+    _check_time(deadline)
+    center = np.zeros(K + 2)
+    center[0], center[-1] = 1.0, level
+    screened = store.screen(Ellipsoid(center, np.zeros((K + 1, K + 1)), double=True), mask)
+    exponents_of(screened.largest())
+    left = k - screened.kept
+    if not 0 <= left <= screened.open_count:
+        return None
+    inner = store.open_store(screened)
+    kept = inner.new_mask()
+    only_target = np.append(1.0, np.zeros(K))
+    kept[:] = True
+    least, _ = screened.ends(only_target, kept)
+    kept[:] = False
+    _, largest = screened.ends(only_target, kept)
+    if not least == level == largest:
+        return None  # some only nearly tie
+    sizes = magnitudes + screened.magnitudes[1:]
+    some = inner.gather(_sample_index(inner.size, K, 0))
+    found = solve_relaxation(
+        inner.retargeted(_even(some[1:])),
+        left,
+        doubles.subtract(floors, screened.sums[1:]),
+        kept,
+        sizes,
+        deadline=deadline,
+        face=True,
+    )
+    if not found.feasible:
+        return None
+    if mask is not None:
+        screened.write(mask, kept)
+    whole = Fraction(level) * (left - round(float(found.values.sum())))
+    sums, scores = found.kept_sums.copy(), found.fractional_scores.copy()
+    sums[0], scores[0] = doubles.of_fractions([whole])[0], level
+    taken = found.magnitudes.copy()
+    taken[0] = abs(float(whole))
+    fractional = screened.places(found.fractional)
+    return replace(
+        found,
+        multipliers=np.zeros(K),
+        multipliers_rest=np.zeros(K),
+        threshold=level,
+        kept_sums=doubles.add(screened.sums, sums),
+        magnitudes=screened.magnitudes + taken,
+        fractional=fractional,
+        fractional_scores=scores,
+        gap=0.0,
+        floors_gap=0.0,
+        candidates=screened.candidates(np.empty(0, np.int64), np.empty((1 + K, 0)), 0.0),
+        passes=1,
+        open_count=screened.open_count,
+    )
+
+
 def _check_time(deadline: float) -> None:
     if time.perf_counter() >= deadline:
         raise OutOfTimeError
 
 
 def _cone(
-    sample: np.ndarray,
-    upper: np.ndarray | None,
+    told: Sampled,
     columns: Columns,
     share: float,
     floors: np.ndarray,
@@ -226,10 +338,8 @@ def _cone(
     if isinstance(previous, Cone) and ended is not None:
         rays = previous.rays
     else:
-        rays = guess_rays(sample, columns, share, floors, spread, upper)
-    return Cone(
-        rays if ended is None else widened_rays(rays, sample, columns, share, ended, spread, upper)
-    )
+        rays = guess_rays(told, columns, share, floors, spread)
+    return Cone(rays if ended is None else widened_rays(rays, told, columns, share, ended, spread))
 
 
 def best_sum(
@@ -484,7 +594,7 @@ def _is_heavy(sample: np.ndarray) -> bool:
         return False
     sizes /= np.where(largest > 0.0, largest, 1.0)
     total = sizes.sum(axis=1)
-    return bool(np.any(total**2 < _HEAVY * sample.shape[1] * (sizes**2).sum(axis=1)))
+    return bool(np.any(total**2 <= _HEAVY * sample.shape[1] * (sizes**2).sum(axis=1)))
 
 
 def _drawn(store: Store, r: int, attempt: int) -> tuple[np.ndarray, np.ndarray]:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from .calibration import Sampled
 from .columns import Columns, find_columns, solve_selection
 from .exact import solve_exact
 from .newton import FEW
@@ -23,39 +24,32 @@ from .several import Search
 from .stores import ArrayStore
 from .vertex import Vertex
 
-__all__ = ["Repeated", "SampleSearch", "guess_rays", "widened_rays"]
+__all__ = ["Repeated", "SampleSearch", "guess_rays", "sample_solver", "widened_rays"]
 
 _STRIDE = 8  # one sampled weight in so many is sampled again
 _SPREAD = 5.0
 """Standard deviations for the inner sample. The driver's first pushes, 4 deviations of a sample
 _STRIDE times larger, are 1.4 of the inner one's; that leaves 3.6 for the inner sample's error."""
+_NONE = np.empty(0)
 _LEAST = 4096  # sampled weights below which that does not pay
 
 
 def guess_rays(
-    sample: np.ndarray,
-    columns: Columns,
-    share: float,
-    floors: np.ndarray,
-    spread: float,
-    upper: np.ndarray | None = None,
+    told: Sampled, columns: Columns, share: float, floors: np.ndarray, spread: float
 ) -> np.ndarray:
     """Rays around the dual optimum of a sample, at right-hand sides pushed both ways.
 
     Parameters
     ----------
-    sample : ndarray of float64, shape (1 + K, r)
-        Scores of r weights.
+    told : Sampled
     columns : Columns
-        More of them, which are known and do not scatter; counts scaled to the sample.
+        More weights, which are known and do not scatter; counts scaled to the sample.
     share : float
         k / d.
     floors : ndarray of float64, shape (K,)
         Floors scaled to the sample, b r / d.
     spread : float
         By how many standard deviations of the sampled sums to push.
-    upper : ndarray of float64, shape (r,), optional
-        Of a sample drawn by size, how many of its mean weights each stands for.
 
     Returns
     -------
@@ -67,9 +61,11 @@ def guess_rays(
     (1, A_i) [kept]; the pushes go both ways along its principal directions. 2(K + 1) + 1
     small problems.
     """
+    sample, upper = told.scores, told.upper if len(told.upper) else None
     K, r = len(floors), sample.shape[1]
     total = (r if upper is None else float(upper.sum())) + float(columns.counts.sum())
-    solve = _solver(sample, columns, upper)
+    solve = sample_solver(sample, columns, upper)
+    floors = told.like_own_best(share * r, floors)
     # A threshold with few sampled weights beyond it says little: there the region is open.
     k = share * r
     few, rest_few = k < FEW, total - k < FEW
@@ -83,17 +79,15 @@ def guess_rays(
     target = np.concatenate(([k], floors * scale))
     center, kept = solve(min(max(round(k), 0), math.floor(total)), target[1:])
     rays = [center]
-    w = np.vstack((np.ones(r), sample[1:])) * kept[:r]
-    if upper is not None:
-        w *= upper
-    unit = w.std(axis=1)
+    kept = kept[:r]
+    held = (sample[1:] * kept) @ told.bounds()
+    covariance = told.scatter(kept, np.append(held, told.bounds()[kept].sum()))
+    covariance = np.roll(covariance, 1, axis=(0, 1))  # the count comes first
+    unit = np.sqrt(np.maximum(np.diag(covariance), 0.0))
     unit[unit == 0.0] = 1.0
-    w /= unit[:, None]
-    covariance = np.cov(w) if upper is None else w @ w.T / r
-    covariance = np.atleast_2d(covariance)
-    values, directions = np.linalg.eigh(covariance)
+    values, directions = np.linalg.eigh(covariance / np.outer(unit, unit))
     for value, direction in zip(values, directions.T, strict=True):
-        push = spread * math.sqrt(max(value, 0.0) * r) * direction * unit
+        push = spread * math.sqrt(max(value, 0.0)) * direction * unit
         for sign in (1.0, -1.0):
             pushed = target + sign * push
             pushed[0] += math.copysign(1.0, pushed[0] - k)  # k is whole: round outwards
@@ -113,7 +107,7 @@ def guess_rays(
     return np.unique(np.stack(rays), axis=0)
 
 
-def _solver(
+def sample_solver(
     sample: np.ndarray, columns: Columns, bounds: np.ndarray | None
 ) -> Callable[[int, np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """Solve (k, floors) on a sample; see :class:`Repeated`."""
@@ -142,21 +136,20 @@ def _solver(
 
 def widened_rays(
     rays: np.ndarray,
-    sample: np.ndarray,
+    told: Sampled,
     columns: Columns,
     share: float,
     ray: np.ndarray,
     spread: float,
-    upper: np.ndarray | None = None,
 ) -> np.ndarray:
     """Add to a region that failed the point its reduced problem ended in, and room around it.
 
     Room means the sample's thresholds of that point's combined score at k pushed both ways.
     """
-    r = sample.shape[1]
-    combined = ray[:-1] @ np.hstack((sample, columns.scores))
+    r = told.scores.shape[1]
+    combined = ray[:-1] @ np.hstack((told.scores, columns.scores))
     order = np.argsort(-combined)
-    ends = np.cumsum(np.append(np.ones(r) if upper is None else upper, columns.counts)[order])
+    ends = np.cumsum(np.append(told.bounds(), columns.counts)[order])
     k = share * r
     push = spread * math.sqrt(max(k * (1.0 - share), FEW)) + FEW
     more = [ray]
@@ -208,7 +201,8 @@ class SampleSearch:
     def _screen(self, share: float, floors: np.ndarray) -> None:
         inner = np.ascontiguousarray(self._sample[:, ::_STRIDE])
         scaled = floors * (inner.shape[1] / self._sample.shape[1])
-        self._region = Cone(guess_rays(inner, Columns.none(len(inner)), share, scaled, _SPREAD))
+        told = Sampled(inner, _NONE, 1.0, 0)
+        self._region = Cone(guess_rays(told, Columns.none(len(inner)), share, scaled, _SPREAD))
         self._screened = ArrayStore(tuple(self._sample)).screen(self._region, self._mask)
         opened = np.ascontiguousarray(self._screened.scores, dtype=np.float64)
         self._inner = Repeated(opened, self._region.lam_range() if len(floors) == 1 else None)

@@ -88,6 +88,10 @@ class Store(Protocol):
         """Store of the one score Σ w_j A_j; weights of shape (K,)."""
         ...
 
+    def retargeted(self, weights: np.ndarray) -> Store:
+        """Store of the same controls with Σ w_j A_j for a target; weights of shape (K,)."""
+        ...
+
     def new_mask(self) -> Mask:
         """A mask to fill; bool, shape (size,)."""
         ...
@@ -180,6 +184,13 @@ class ArrayStore:
         view = ArrayStore((self._scores[0],), self._threads)
         view._dtype = np.dtype(np.float64)
         view._flat = [_Combined(self._flat[1:], weights)]
+        return view
+
+    def retargeted(self, weights: np.ndarray) -> ArrayStore:
+        """See :meth:`Store.retargeted`; the sums are formed block by block."""
+        view = ArrayStore(self._scores, self._threads)
+        view._dtype = np.dtype(np.float64)
+        view._flat = [_Combined(self._flat[1:], weights), *self._flat[1:]]
         return view
 
     def new_mask(self) -> np.ndarray:
@@ -491,6 +502,8 @@ class _Combined:
         self._terms = [(w, flat) for w, flat in zip(weights, flats, strict=True) if w != 0.0]
 
     def __getitem__(self, key: slice | np.ndarray) -> np.ndarray:
+        if not self._terms:  # no control has a size
+            return np.zeros(len(key) if isinstance(key, np.ndarray) else key.stop - key.start)
         total: np.ndarray | float = 0.0
         for weight, flat in self._terms:
             total = total + weight * np.asarray(flat[key]).astype(np.float64)

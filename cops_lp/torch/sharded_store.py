@@ -66,6 +66,11 @@ class ShardedStore:
         own = None if self._own is None else self._own.combined_store(weights)
         return ShardedStore(own, 0, False, self._layout, self._ranks)
 
+    def retargeted(self, weights: np.ndarray) -> ShardedStore:
+        """See :meth:`cops_lp.engine.stores.Store.retargeted`."""
+        own = None if self._own is None else self._own.retargeted(weights)
+        return ShardedStore(own, self.controls, False, self._layout, self._ranks)
+
     def new_mask(self) -> ShardedMask:
         """See :meth:`cops_lp.engine.stores.Store.new_mask`; each rank has its part."""
         own: Any = np.empty(0, np.bool_) if self._own is None else self._own.new_mask()

@@ -98,6 +98,13 @@ class TorchStore:
         view._rows = [_Combined(self._rows[1:], weights)]
         return view
 
+    def retargeted(self, weights: np.ndarray) -> TorchStore:
+        """See :meth:`cops_lp.engine.stores.Store.retargeted`; formed block by block."""
+        view = TorchStore(self._scores, self._threads)
+        view._dtype = np.dtype(np.float64)
+        view._rows = [_Combined(self._rows[1:], weights), *self._rows[1:]]
+        return view
+
     def new_mask(self) -> TensorMask:
         """See :meth:`cops_lp.engine.stores.Store.new_mask`; on the scores' device."""
         return TensorMask(torch.empty(self.size, dtype=torch.bool, device=self._device))
