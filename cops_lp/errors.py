@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CopsError",
     "InfeasibleError",
+    "IntegerInfeasibleError",
     "MissingDependencyError",
     "ProblemError",
     "SolverError",

@@ -7,7 +7,6 @@ import operator
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex, TypeAlias
 
 import numpy as np
@@ -44,7 +43,9 @@ class Problem:
     ``maximize cᵀm  subject to  1ᵀm = k,  A m ≥ b,  m ∈ {0, 1}^d`` and its relaxation to
     ``0 ≤ m ≤ 1``. Higher scores mean "keep"; scores may have any sign. The arrays are
     neither copied nor modified: they are read when the problem is solved, and must not change
-    while the problem or its solutions are in use (what was computed from them is kept).
+    while the problem or its solutions are in use (what was computed from them is kept). What
+    else a problem states cannot be changed; :meth:`replace` and :meth:`solve` take another
+    budget or other floors.
 
     Parameters
     ----------
@@ -95,12 +96,11 @@ class Problem:
         retain: PerControl | None = None,
         floors: PerControl | None = None,
     ) -> None:
-        self.target = _as_scores("target", target)
-        self.names, arrays = _named_controls(controls, self.target.shape)
-        self.controls = arrays
-        self.keep = _count(keep, self.target.size)
+        self._target = _as_scores("target", target)
+        self._names, self._controls = _named_controls(controls, self._target.shape)
+        self._keep = _count(keep, self._target.size)
         self._state: dict[tuple[int, int], _Attainable] = {}
-        if not arrays:
+        if not self._controls:
             for name, value in (("retain", retain), ("floors", floors)):
                 if value is not None and not _is_empty(value):
                     raise ProblemError(f"{name} was given but there are no controls to hold to it")
@@ -108,18 +108,44 @@ class Problem:
         elif (retain is None) == (floors is None):
             got = "neither" if retain is None else "both"
             raise ProblemError(f"give exactly one of retain and floors for the controls, got {got}")
-        self.retain: np.ndarray | None = None
-        self._floors: np.ndarray | None = None
+        self._retain: np.ndarray | None = None
+        self._floors: np.ndarray | None = None  # as given
+        self._from_retain: np.ndarray | None = None  # once they are asked for
         if retain is not None:
-            self.retain = _per_control("retain", retain, self.names)
-            for name, value in zip(self.names, self.retain, strict=True):
+            self._retain = _per_control("retain", retain, self._names)
+            for name, value in zip(self._names, self._retain, strict=True):
                 if not 0.0 <= value <= 1.0:
                     raise ProblemError(f"retain of {name!r} is {value}; wanted a share in [0, 1]")
         elif floors is not None:
-            self._floors = _per_control("floors", floors, self.names)
-            for name, value in zip(self.names, self._floors, strict=True):
+            self._floors = _per_control("floors", floors, self._names)
+            for name, value in zip(self._names, self._floors, strict=True):
                 if not math.isfinite(value):
                     raise ProblemError(f"floor of {name!r} is {value:g}; wanted a finite number")
+
+    @property
+    def target(self) -> Score:
+        """c, as given."""
+        return self._target
+
+    @property
+    def controls(self) -> tuple[Score, ...]:
+        """The K controls, as given."""
+        return self._controls
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The controls' names."""
+        return self._names
+
+    @property
+    def keep(self) -> int:
+        """k, a count."""
+        return self._keep
+
+    @property
+    def retain(self) -> np.ndarray | None:
+        """The floors as shares; float64, shape (K,), or None where they were given as such."""
+        return self._retain
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -175,13 +201,18 @@ class Problem:
 
     def knows_best(self) -> bool:
         """Whether :meth:`best` reads no score."""
-        return all((j, self.keep) in self._state for j in range(1 + len(self.controls)))
+        return not np.isnan(self.known_best()).any()
+
+    def known_best(self) -> np.ndarray:
+        """Return :meth:`best` without reading a score, NaN where it was not computed yet."""
+        known = [self._state.get((j, self.keep)) for j in range(1 + len(self.controls))]
+        return np.array([math.nan if best is None else best.best for best in known])
 
     def best_of(self, j: int, threads: int | None, deadline: float = math.inf) -> float:
         """Best of score j, 0 for the target; see :meth:`best` and :meth:`prepare`."""
         return self._attainable(j, threads, deadline).best
 
-    @cached_property
+    @property
     def floors(self) -> np.ndarray:
         """b, the floors in the controls' units; float64, shape (K,).
 
@@ -195,8 +226,13 @@ class Problem:
         """
         if self._floors is not None:
             return self._floors
+        if self._from_retain is None:
+            self._from_retain = self._shares_of_best()
+        return self._from_retain
+
+    def _shares_of_best(self) -> np.ndarray:
         if self.retain is None:
-            return np.empty(0)
+            return _frozen(np.empty(0))
         floors = np.empty(len(self.names))
         for j, (name, share) in enumerate(zip(self.names, self.retain, strict=True)):
             best = self._attainable(1 + j).best
@@ -206,8 +242,7 @@ class Problem:
                     f"largest entries sum to {best:g}; give an absolute floor with floors= instead"
                 )
             floors[j] = share * best
-        floors.flags.writeable = False
-        return floors
+        return _frozen(floors)
 
     def solve(
         self,
@@ -519,6 +554,10 @@ def _per_control(name: str, value: PerControl, names: tuple[str, ...]) -> np.nda
             f"{name} has shape {array.shape}; wanted one number, or one for each of the "
             f"{len(names)} controls"
         )
+    return _frozen(array)
+
+
+def _frozen(array: np.ndarray) -> np.ndarray:
     array.flags.writeable = False
     return array
 

@@ -32,9 +32,10 @@ class Status(enum.Enum):
 
 
 class Fractional(NamedTuple):
-    """Entries of the relaxed solution strictly between 0 and 1.
+    """Some entries of the relaxed solution.
 
-    `indices` are flat (C order), int64, ascending; `values` float64 in (0, 1).
+    `indices` are flat (C order), int64, ascending; `values` float64: in (0, 1) for
+    `Solution.fractional`, in [0, 1] for `Solution.changed`.
     """
 
     indices: np.ndarray
@@ -63,7 +64,7 @@ class Solution:
         μ, in units of the target: the relaxed solution keeps what has a combined score
         c + Aᵀλ above it. NaN when there is no answer.
     objective : float
-        cᵀx of the relaxed solution x; NaN when there is no answer.
+        cᵀx of the relaxed solution x, not of the mask; NaN when there is no answer.
     bound : float
         The dual value T_k(c + Aᵀλ) − λᵀb: no mask that meets the floors has more of the
         target.
@@ -71,7 +72,7 @@ class Solution:
         bound − objective, computed from the complementarity terms, so free of cancellation;
         ≥ 0 up to rounding, 0 at an exact optimum.
     mask_objective : float
-        cᵀm of the mask.
+        cᵀm of the mask: what it keeps of the target.
     kept : ndarray of float64, shape (K,)
         A m of the mask.
     floors : ndarray of float64, shape (K,)
@@ -90,7 +91,8 @@ class Solution:
     build_seconds, seconds : float
         Wall-clock time to build the model (other solvers have one) and to solve.
     changed : Fractional
-        Entries where the relaxed solution differs from the mask, with its values there.
+        Entries where the relaxed solution differs from the mask, with its values there: the
+        fractional ones, and 0 or 1 where rounding turned a whole weight.
     multipliers_rest : ndarray of float64, shape (K,)
         Low-order parts of the multipliers: with scores over 30 decades, one unit in the last
         place of λ can be worth more than the whole target.
@@ -255,8 +257,12 @@ class Solution:
         return read_solution(path)
 
     def rows(self) -> list[tuple[str, ...]]:
-        """Return the printed table's cells, header first: a row for each score."""
-        best = self.problem.best()
+        """Return the printed table's cells, header first: a row for each score.
+
+        No score is read. What k weights can keep of one is shown where it is known: of the
+        controls with `retain`, of all after ``solution.problem.best()``.
+        """
+        best = self.problem.known_best()
         kept = np.concatenate(([self.mask_objective], self.kept))
         header = ("score", "mask keeps", "of best", "floor", "attainable", "multiplier")
         rows: list[tuple[str, ...]] = [header]

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import math
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
 from .errors import ProblemError
 from .problem import Problem
 
-__all__ = ["StatedProblem"]
+__all__ = ["NoScoresError", "StatedProblem"]
+
+_NO_SCORES = (
+    "a solution read from a file knows no scores; check it against them with "
+    "certify((target, controls), solution)"
+)
+
+
+class NoScoresError(ProblemError, AttributeError):
+    """A score of a :class:`StatedProblem` was asked for; ``hasattr`` takes it for "not there"."""
 
 
 class StatedProblem(Problem):
     """A :class:`Problem` without its scores, as :meth:`cops_lp.Solution.load` finds it.
 
     Shape, budget, names, floors and the attainable bests are there; whatever would read a
-    score raises ProblemError. What is stated is proven only by :func:`cops_lp.certify`, which
-    takes the scores themselves.
+    score raises :class:`NoScoresError`. What is stated is proven only by
+    :func:`cops_lp.certify`, which takes the scores themselves.
 
     Parameters
     ----------
@@ -42,10 +51,20 @@ class StatedProblem(Problem):
         best: np.ndarray,
     ) -> None:
         self._shape, self._best = shape, best
-        self.names = names
-        self.keep = keep
-        self.retain = retain
+        self._names = names
+        self._keep = keep
+        self._retain = retain
         self._floors = floors
+
+    @property
+    def target(self) -> NoReturn:
+        """Not there: :class:`NoScoresError`."""
+        raise NoScoresError(_NO_SCORES)
+
+    @property
+    def controls(self) -> NoReturn:
+        """Not there: :class:`NoScoresError`."""
+        raise NoScoresError(_NO_SCORES)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -61,13 +80,20 @@ class StatedProblem(Problem):
         """Return the attainable bests that the file states; float64, shape (1 + K,)."""
         return self._best.copy()
 
-    def __getattr__(self, name: str) -> NoReturn:
-        if name in ("target", "controls", "_state"):
-            raise ProblemError(
-                "a solution read from a file knows no scores; check it against them with "
-                "certify((target, controls), solution)"
-            )
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+    def knows_best(self) -> bool:
+        """See :meth:`Problem.knows_best`."""
+        return True
+
+    def known_best(self) -> np.ndarray:
+        """See :meth:`Problem.known_best`."""
+        return self._best.copy()
+
+    def known_floors(self) -> np.ndarray:
+        """See :meth:`Problem.known_floors`."""
+        return self.floors
+
+    def _attainable(self, *_: Any) -> NoReturn:
+        raise NoScoresError(_NO_SCORES)
 
     def __repr__(self) -> str:
         controls = ", ".join(repr(name) for name in self.names) or "none"

@@ -9,14 +9,25 @@ import pytest
 
 import cops_lp
 
-from .running import printed
+from .running import python
 
 SOLVE = "import cops_lp; print(cops_lp.__file__, cops_lp.solve([1, 3, 2], keep=2).mask.tolist())"
 MASK = "[False, True, True]"
+SAID = (
+    "cops_lp: compiling the solver's kernels, some 15 to 40 s, once; "
+    "`cops-lp warmup` does it ahead\n"
+)
 
 
 def cached(folder):
     return {path: path.read_bytes() for path in Path(folder).rglob("*.nb[ic]")}
+
+
+def solved(**settings):
+    """What a process that solves says on stderr."""
+    done = python(SOLVE, **settings)
+    assert done.stdout.rstrip().endswith(MASK), done.stderr
+    return done.stderr
 
 
 @pytest.fixture
@@ -34,31 +45,60 @@ def test_where_no_folder_can_be_written(package, tmp_path):
     (package / "cops_lp" / "kernels" / "__pycache__").touch()
     file = tmp_path / "file"
     file.touch()
-    home = {"HOME": str(file), "XDG_CACHE_HOME": str(file), "LOCALAPPDATA": str(file)}
-    said = printed(SOLVE, cwd=package, **home)
-    assert str(package) in said
-    assert said.rstrip().endswith(MASK)
+    home = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "LOCALAPPDATA"), str(file))
+    home["NUMBA_CACHE_DIR"] = ""
+    done = python(SOLVE, cwd=package, **home)
+    assert str(package) in done.stdout
+    assert done.stdout.rstrip().endswith(MASK)
     assert not cached(package)
+    assert done.stderr.count("\n") == 1
+    assert "in every process" in done.stderr
+    assert "NUMBA_CACHE_DIR" in done.stderr
 
 
 def test_numba_cache_dir_is_used_and_a_damaged_cache_there_is_made_anew(tmp_path):
     """Guard: `_forgiving` takes errors of a cache's files for "not cached"."""
     folder = {"NUMBA_CACHE_DIR": str(tmp_path)}
-    assert printed(SOLVE, **folder).rstrip().endswith(MASK)
+    assert solved(**folder) == SAID
     first = cached(tmp_path)
     assert any(path.name.startswith("two_score.top_k") for path in first)
     for path, data in first.items():
         path.write_bytes(data[: len(data) // 2])
-    assert printed(SOLVE, **folder).rstrip().endswith(MASK)
+    assert solved(**folder) == SAID
     again = cached(tmp_path)
     assert again.keys() == first.keys()
     for path in again:
         assert len(again[path]) > len(first[path]) // 2  # whole again
-    assert printed(SOLVE, **folder).rstrip().endswith(MASK)
+    assert solved(**folder) == ""
     assert cached(tmp_path) == again  # read, not written
 
 
-def test_a_cache_that_cannot_be_saved():
+def test_who_logs_is_told_there_and_warmup_says_it_itself(tmp_path):
+    """Guard: the line goes through `logging`, once; `run_warmup` counts it as said."""
+    code = """
+import logging, sys, cops_lp
+logging.basicConfig(stream=sys.stdout, format="%(name)s %(levelname)s %(message).8s")
+cops_lp.solve([1, 3, 2], keep=2)
+cops_lp.solve([1, 3, 2], [1, 2, 3], keep=2, floors=3)
+"""
+    done = python(code, NUMBA_CACHE_DIR=str(tmp_path))
+    assert (done.stdout, done.stderr) == ("cops_lp WARNING cops_lp:\n", "")
+    code = """
+from cops_lp.cli import warmup
+warmup._start_child = lambda controls: type("", (), {"wait": int, "kill": int})()
+warmup._solve = lambda dtype, size, controls, integral=False: None if size > 64 else solve(dtype)
+from cops_lp.kernels import two_score
+import numpy as np
+def solve(dtype):
+    two_score.sum_dd(np.zeros(3))
+warmup.run_warmup()
+"""
+    done = python(code, NUMBA_CACHE_DIR=str(tmp_path / "other"))
+    assert done.stderr == ""
+    assert done.stdout.startswith("kernels ready")
+
+
+def test_a_cache_that_cannot_be_saved(monkeypatch):
     """Guard: `_forgiving` lets no error of saving out: a full disk, say."""
     from cops_lp.kernels import _jit
 
@@ -71,7 +111,8 @@ def test_a_cache_that_cannot_be_saved():
     class Kernel:
         _cache = Full()
 
-    kernel = _jit._forgiving(Kernel())
+    monkeypatch.setattr(_jit, "_said", True)
+    kernel = _jit._forgiving(Kernel(), "compiling")
     assert kernel._cache.load_overload("signature", None) is None
     assert kernel._cache.save_overload("signature", None) is None
 
@@ -90,4 +131,5 @@ for K in range(3):
     assert cops_lp.certify(found.problem, found)
     print(found.open_count < 3_000)
 """
-    assert printed(code, NUMBA_DISABLE_JIT="1").split() == ["True"] * 3
+    done = python(code, NUMBA_DISABLE_JIT="1")
+    assert (done.stdout.split(), done.stderr) == (["True"] * 3, "")

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import cops_lp
+from cops_lp import errors
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted(
@@ -54,6 +55,15 @@ def test_public_names():
     assert run("import cops_lp.cli, cops_lp.solver, cops_lp; print(callable(cops_lp.solve))")
     with pytest.raises(AttributeError, match="no attribute 'sovle'"):
         cops_lp.sovle  # noqa: B018
+
+
+def test_every_error_is_public():
+    defined = {
+        name for name, value in vars(errors).items()
+        if isinstance(value, type) and issubclass(value, errors.CopsError)
+    }  # fmt: skip
+    assert defined == set(errors.__all__)
+    assert defined <= set(cops_lp.__all__)
 
 
 def test_every_public_name_has_a_docstring_with_its_errors():

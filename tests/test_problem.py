@@ -160,6 +160,20 @@ def test_best_and_reuse(monkeypatch):
     assert "size" in repr(problem)
 
 
+@pytest.mark.parametrize("how", [{"retain": 0.5}, {"floors": 3.0}])
+@pytest.mark.parametrize("name", ["target", "controls", "names", "keep", "retain", "floors"])
+def test_what_is_asked_cannot_be_changed(name, how):
+    solution = cops_lp.solve(TARGET, {"size": CONTROL}, keep=2, **how)
+    problem = solution.problem
+    before = getattr(problem, name)
+    with pytest.raises(AttributeError, match=name):
+        setattr(problem, name, before)
+    assert getattr(problem, name) is before
+    with pytest.raises(ValueError, match="read-only"):
+        problem.floors[0] = 0.0
+    assert cops_lp.certify(problem, solution)
+
+
 def test_the_answer_of_a_reused_problem_is_the_answer_of_a_new_one():
     rng = np.random.default_rng(0)
     target, control = rng.random((2, 500))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 import zipfile
@@ -85,7 +86,7 @@ def test_what_is_saved_is_loaded(tmp_path, scores, solved, kind):
     solution = solved[kind]
     loaded = Solution.load(saved(solution, tmp_path))
     assert type(loaded) is type(solution)
-    assert str(loaded) == str(solution)
+    assert str(loaded) == str(solution)  # which knows its bests since it was saved
     for field in fields(solution):
         if field.name != "problem":
             ours, theirs = getattr(solution, field.name), getattr(loaded, field.name)
@@ -124,7 +125,15 @@ def test_a_loaded_solution_says_that_it_has_no_scores(tmp_path, solved):
             use()
     with pytest.raises(ProblemError, match="holds no scores"):
         certify(loaded.problem, loaded)
-    assert not hasattr(loaded.problem, "nonsense")
+    for name in ("target", "controls", "scores", "nonsense"):
+        assert not hasattr(loaded.problem, name)
+    with pytest.raises(ProblemError, match="knows no scores") as caught:
+        _ = loaded.problem.target
+    with pytest.raises(AttributeError, match="keep"):
+        loaded.problem.keep = 3
+    assert loaded.problem.knows_best()
+    assert np.array_equal(loaded.problem.known_floors(), loaded.problem.floors)
+    assert "knows no scores" in str(pickle.loads(pickle.dumps(caught.value)))
 
 
 def test_names_of_any_kind(tmp_path):

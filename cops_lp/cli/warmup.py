@@ -25,7 +25,10 @@ def run_warmup() -> None:
     then loaded from the cache. What that did not bring, where there is no cache for one, is
     compiled here.
     """
+    from cops_lp.kernels._jit import say_that_it_takes_long
+
     start = time.perf_counter()
+    say_that_it_takes_long("")  # whoever calls this knows
     with working("compiling the kernels"):
         children = [_start_child(controls) for controls in _COUNTS[1:]]
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -9,7 +10,16 @@ from typing import Any
 import numpy as np
 from numba import config, njit
 
-__all__ = ["compiled"]
+__all__ = ["compiled", "say_that_it_takes_long"]
+
+_ONCE = (
+    "cops_lp: compiling the solver's kernels, some 15 to 40 s, once; `cops-lp warmup` does it ahead"
+)
+_ALWAYS = (
+    "cops_lp: compiling the solver's kernels, some 15 to 40 s, in every process, for no folder to "
+    "keep them in can be written; `cops-lp warmup` does it ahead once NUMBA_CACHE_DIR names one"
+)
+_said = False
 
 
 def compiled(function: Callable[..., Any] | None = None, *, fastmath: tuple[str, ...] = ()) -> Any:
@@ -17,7 +27,8 @@ def compiled(function: Callable[..., Any] | None = None, *, fastmath: tuple[str,
 
     Where neither the package's folder nor the user's cache can be written, Numba refuses to
     cache: then the kernel is compiled anew in each process. So it is where a file of the cache
-    is damaged or the disk is full.
+    is damaged or the disk is full. The first of a process that is not found in the cache says
+    so, and that it takes long; see :func:`say_that_it_takes_long`.
 
     With NUMBA_DISABLE_JIT they are Python functions, in which integers wrap and floating point
     overflows as silently as compiled.
@@ -44,29 +55,46 @@ def compiled(function: Callable[..., Any] | None = None, *, fastmath: tuple[str,
         if config.DISABLE_JIT:  # type: ignore[attr-defined]
             return np.errstate(all="ignore")(function)
         try:
-            return _forgiving(njit(cache=True, **options)(function))
+            return _forgiving(njit(cache=True, **options)(function), _ONCE)
         except RuntimeError:  # "cannot cache function …: no locator available"
-            return njit(**options)(function)
+            return _forgiving(njit(**options)(function), _ALWAYS)
 
     return compile_ if function is None else compile_(function)
 
 
-def _forgiving(kernel: Any) -> Any:
-    """Let a cache that cannot be read or written cost time only: Numba raises its errors."""
-    cache = kernel._cache
-    load, save = cache.load_overload, cache.save_overload
+def say_that_it_takes_long(message: str) -> None:
+    """Say it once in a process, by the logger "cops_lp": on stderr, unless that is set up.
+
+    An empty message counts as said.
+    """
+    global _said
+    if not _said and message:
+        logging.getLogger("cops_lp").warning(message)
+    _said = True
+
+
+def _forgiving(kernel: Any, message: str) -> Any:
+    """Let a cache that cannot be read or written cost time only: Numba raises its errors.
+
+    `message` is said where the kernel has to be compiled.
+    """
+    files = kernel._cache
+    load, save = files.load_overload, files.save_overload
 
     def load_overload(*args: Any) -> Any:
+        found = None
         try:
-            return load(*args)
+            found = load(*args)
         except Exception:  # whatever damaged pickles raise, or OSError
             with suppress(Exception):
-                cache.flush()  # an empty index, to be filled anew
-            return None
+                files.flush()  # an empty index, to be filled anew
+        if found is None:
+            say_that_it_takes_long(message)
+        return found
 
     def save_overload(*args: Any) -> None:
         with suppress(Exception):
             save(*args)
 
-    cache.load_overload, cache.save_overload = load_overload, save_overload
+    files.load_overload, files.save_overload = load_overload, save_overload
     return kernel
