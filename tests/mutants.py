@@ -134,7 +134,7 @@ MUTANTS = (
     Mutant("values above 1 left in the basis", SIMPLEX,
            "beyond, _ = _add(hi, lo, -most, 0.0)", "beyond = -1.0", "tests/test_dual_simplex.py"),
     Mutant("a weight that flips is not moved", SIMPLEX,
-           "_move(rest, scores, i, 1.0 - 2.0 * wanted)", "_move(rest, scores, i, 0.0)",
+           "_move(rest, scores, i, (1.0 - 2.0 * wanted) * upper[i])", "_move(rest, scores, i, 0.0)",
            "tests/test_dual_simplex.py"),
     Mutant("a multiplier that blocks at once", SIMPLEX,
            "price = max(0.0, -pi_hi[1 + j])", "price = 0.0", "tests/test_dual_simplex.py"),
