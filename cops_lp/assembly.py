@@ -6,9 +6,10 @@ import math
 
 import numpy as np
 
-from .problem import FLOOR_TOLERANCE, Problem
+from .problem import Problem
 from .rounding import assign_fractional, repair_by_swaps
 from .solution import Fractional, Solution, Status
+from .tolerances import slack_met
 
 __all__ = ["solution_from_relaxed", "unsolved_solution"]
 
@@ -56,15 +57,13 @@ def solution_from_relaxed(
     r = s - threshold
     # Over many decades what a sum in any order loses can be worth more than the objective.
     excess = np.array([_sum(row * x, -floor) for row, floor in zip(A, floors, strict=True)])
-    gap = _sum(
-        np.maximum(r, 0.0) - x * r, *(multipliers * excess), -threshold * _sum(x, -float(k))
-    )
+    gap = _sum(np.maximum(r, 0.0) - x * r, *(multipliers * excess), -threshold * _sum(x, -float(k)))
     objective = _sum(c * x)
 
     mask = x >= 1.0
     inside = np.flatnonzero((x > 0.0) & (x < 1.0))
     count = k - int(mask.sum())
-    slack = FLOOR_TOLERANCE * np.maximum(np.abs(A) @ x, np.abs(floors))
+    slack = slack_met(np.maximum(np.abs(A) @ x, np.abs(floors)))
     if 0 <= count <= len(inside):
         need = floors - A[:, mask].sum(axis=1)
         chosen = assign_fractional(x[inside], c[inside], A[:, inside], count, need, slack)

@@ -12,7 +12,7 @@ from fractions import Fraction
 import numpy as np
 
 from ..kernels import two_score as kernel
-from ..problem import FLOOR_TOLERANCE
+from ..tolerances import slack_alone
 from . import doubles
 from .masses import Masses, Windows, count_at_least, find_masses, solve_by_windows, told_signs
 from .screened import largest_sizes
@@ -104,7 +104,7 @@ def _solve_each(
     hints = _NO_VALUES if hints is None else hints
     answer = kernel.two_score(c, a, k, hi, lo, 0.0, hints, flags)
     if answer[0] == kernel.INFEASIBLE and magnitudes is not None:
-        slack = FLOOR_TOLERANCE * (magnitudes[0] + np.abs(a[flags.view(bool)]).sum())
+        slack = slack_alone(magnitudes[0] + np.abs(a[flags.view(bool)]).sum())
         answer = kernel.two_score(c, a, k, hi, lo, slack, _NO_VALUES, flags)
     code, lam, rest, mu_hi, mu_lo, p, q, x_p, x_q, _, floor_hi, floor_lo = answer
     kept = flags.view(bool)
@@ -302,7 +302,7 @@ def _forced(
     reached = np.array([kernel.sum_dd(row) for row in scores[1:]]).reshape(K, 2) if k else 0.0
     slack: np.ndarray | float = 0.0
     if magnitudes is not None:
-        slack = FLOOR_TOLERANCE * (magnitudes + (np.abs(scores[1:]).sum(axis=1) if k else 0.0))
+        slack = slack_alone(magnitudes + (np.abs(scores[1:]).sum(axis=1) if k else 0.0))
     excess = (floors - reached).sum(axis=1) - slack
     feasible = bool(np.all(excess <= 0.0))
     if feasible:

@@ -13,7 +13,7 @@ from fractions import Fraction
 import numpy as np
 
 from ..kernels import dual_simplex as kernel
-from ..problem import FLOOR_TOLERANCE, JOINT_TOLERANCE
+from ..tolerances import JOINT_TOLERANCE, slack_alone, slack_met, slack_together
 from .vertex import Vertex
 
 __all__ = ["Search", "solve_several"]
@@ -21,6 +21,8 @@ __all__ = ["Search", "solve_several"]
 _LIMIT = 3_000  # iterations; a few hundred have been enough for any input that has an end
 _LOWERINGS = 8
 _UNEVEN = 0.7
+_TIED = 1e-14  # of its terms: a combined score that may be the threshold
+_COUNT = 1e-12  # of one weight: what fractional values may lack to a whole number of them
 _GAP = 1e-15  # of the kept weights' summed |target|: rounding is improved above this
 _GOOD = 2e-13  # the same: a vertex up to this is taken
 _NEAR = 1e-9  # of its terms: a reduced cost that moving λ by a few units can turn
@@ -179,7 +181,7 @@ def _met_alone(
         top = np.partition(row, len(row) - k)[len(row) - k :]
         best = _exact_sum(top)
         excess = math.fsum([*floors[j], *(-part for part in best)])
-        if excess > FLOOR_TOLERANCE * (magnitudes[j] + float(np.abs(top).sum())):
+        if excess > slack_alone(magnitudes[j] + float(np.abs(top).sum())):
             ray[:] = 0.0
             ray[0], ray[1 + j] = top[0], 1.0
             return None
@@ -202,7 +204,13 @@ def _met_together(
     By no more than y proves, if that is enough: multipliers can be large.
     """
     combined = y @ scores[1:]
-    top = np.argpartition(-combined, k - 1)[:k]
+    # Of masks that are as good by rounding the one of the largest terms: their scale is whose
+    # mask the judge may take.
+    least = np.partition(combined, len(combined) - k)[len(combined) - k]
+    terms = y @ np.abs(scores[1:])
+    tied = np.abs(combined - least) <= _TIED * terms
+    first = np.where(tied, 1, np.where(combined > least, 0, 2))
+    top = np.lexsort((-terms, first))[:k]
     sizes = magnitudes + np.abs(scores[1:, top]).sum(axis=1)
     lacks = np.array(
         [
@@ -212,7 +220,7 @@ def _met_together(
     )
     sizes = np.maximum(sizes, np.abs(floors[:, 0]))
     excess, scale = float(y @ lacks), float(y @ sizes)
-    if not excess <= JOINT_TOLERANCE * scale or scale == 0.0:
+    if not excess <= slack_together(scale) or scale == 0.0:
         return None
     lower = magnitudes + np.abs(floors[:, 0])
     reach = float(y @ lower)
@@ -304,7 +312,7 @@ def _rounded(scores: np.ndarray, k: int, floors: np.ndarray, search: Search) -> 
         scores[1:, inside], [exact[int(i)] for i in inside], wanted, prices, _GAP * scale
     )
     sizes = np.abs(scores[1:]) @ x
-    if np.any(lacks[1:] > FLOOR_TOLERANCE * sizes) or abs(lacks[0]) > FLOOR_TOLERANCE:
+    if np.any(lacks[1:] > slack_met(sizes)) or abs(lacks[0]) > _COUNT:
         complementarity = math.inf
     return Vertex(
         True,
