@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
-from .problem import FLOOR_TOLERANCE, Problem
+from .problem import Problem
 from .rounding import assign_fractional, repair_by_swaps
 from .solution import Fractional, Solution, Status
+from .tolerances import slack_met
 
 __all__ = ["solution_from_relaxed", "unsolved_solution"]
 
@@ -52,17 +55,15 @@ def solution_from_relaxed(
     order = np.argsort(-s, kind="stable")
     threshold = float(s[order[max(k, 1) - 1]])
     r = s - threshold
-    gap = float(
-        np.sum(np.maximum(r, 0.0) - x * r)
-        + multipliers @ (A @ x - floors)
-        + threshold * (k - x.sum())
-    )
-    objective = float(c @ x)
+    # Over many decades what a sum in any order loses can be worth more than the objective.
+    excess = np.array([_sum(row * x, -floor) for row, floor in zip(A, floors, strict=True)])
+    gap = _sum(np.maximum(r, 0.0) - x * r, *(multipliers * excess), -threshold * _sum(x, -float(k)))
+    objective = _sum(c * x)
 
     mask = x >= 1.0
     inside = np.flatnonzero((x > 0.0) & (x < 1.0))
     count = k - int(mask.sum())
-    slack = FLOOR_TOLERANCE * np.maximum(np.abs(A) @ x, np.abs(floors))
+    slack = slack_met(np.maximum(np.abs(A) @ x, np.abs(floors)))
     if 0 <= count <= len(inside):
         need = floors - A[:, mask].sum(axis=1)
         chosen = assign_fractional(x[inside], c[inside], A[:, inside], count, need, slack)
@@ -74,7 +75,7 @@ def solution_from_relaxed(
     mask[near] = repair_by_swaps(
         mask[near], c[near], A[:, near], floors - A[:, mask].sum(axis=1), slack
     )
-    kept = A[:, mask].sum(axis=1)
+    kept = np.array([_sum(row[mask]) for row in A])
     lack = floors - kept
     changed = np.flatnonzero(x != mask)
     return Solution(
@@ -87,7 +88,7 @@ def solution_from_relaxed(
         objective=objective,
         bound=objective + gap,
         gap=gap,
-        mask_objective=float(c[mask].sum()),
+        mask_objective=_sum(c[mask]),
         kept=kept,
         floors=floors,
         shortfall=np.where(lack > slack, lack, 0.0),
@@ -97,6 +98,14 @@ def solution_from_relaxed(
         seconds=seconds,
         changed=Fractional(changed, x[changed]),
     )
+
+
+def _sum(terms: np.ndarray, *more: float) -> float:
+    """Sum of terms, rounded once; infinite or NaN where float64 does not hold it."""
+    try:
+        return math.fsum([*terms.tolist(), *more])
+    except (OverflowError, ValueError):
+        return float(terms.sum() + sum(more))
 
 
 def unsolved_solution(

@@ -13,24 +13,16 @@ import numpy as np
 
 from .errors import ProblemError, SolverError
 from .pieces import Pieces, Score, faults_of, largest_of
+from .tolerances import FLOOR_TOLERANCE, JOINT_TOLERANCE
 
 if TYPE_CHECKING:
     from .solution import Solution
 
 __all__ = ["FLOOR_TOLERANCE", "JOINT_TOLERANCE", "Problem"]
 
-FLOOR_TOLERANCE = 1e-12
-"""A floor above the attainable best by at most this share of the summed absolute score of
-the best mask counts as the best itself: a user's own sum, rounded differently."""
-
 ARRAY_CHANGED = (
     "two reads of the scores contradict each other: was an array changed during the solve?"
 )
-
-JOINT_TOLERANCE = 2e-13
-"""Floors that exceed what is attainable only together count as attainable up to this share of
-the summed absolute controls, weighted by the certificate. Smaller than FLOOR_TOLERANCE, which
-what is then lacking must stay within."""
 
 Keep: TypeAlias = SupportsIndex | SupportsFloat
 Controls: TypeAlias = Any  # one array, a sequence of arrays, or a mapping name -> array

@@ -20,10 +20,11 @@ from .engine.ties import lowest_first
 from .engine.whole import Relaxation
 from .errors import InfeasibleError, IntegerInfeasibleError, ProblemError, SolverError
 from .integral import prove_mask
-from .problem import ARRAY_CHANGED, FLOOR_TOLERANCE, Controls, Keep, PerControl, Problem
+from .problem import ARRAY_CHANGED, Controls, Keep, PerControl, Problem
 from .rounding import Rounded, assign_fractional, repair_by_swaps
 from .solution import Fractional, Solution, Status
 from .sparing import spare_ties
+from .tolerances import slack_met
 
 __all__ = ["method_of", "seconds_of", "solve", "solve_problem"]
 
@@ -31,9 +32,9 @@ _GAP_TOLERANCE = 1e-12
 _SMALLEST = 2.0**-1074 / _GAP_TOLERANCE
 """Of a score's mean entry: float64's least step is as small beside it as a gap may be."""
 
-_MET = FLOOR_TOLERANCE / 2
-"""A floor lacks nothing up to this share of the summed absolute control: stricter than the
-judge's, so that a borderline case is not told two ways."""
+_MET = 0.5
+"""Of `slack_met`, what a mask may lack and be said to lack nothing: stricter than the judge is,
+so that a borderline case is not told two ways."""
 
 _ROUNDING = 2e-15
 """The least that counts as none, in the same unit, where x itself lacks more than `_MET`."""
@@ -204,7 +205,7 @@ def _finish(
     # Where x itself lacks what counts as rounding, what it keeps is all that can be asked.
     floors = np.minimum(problem.floors, held[1:])
     slack = np.maximum(sizes[1:], np.abs(problem.floors))
-    slack = np.maximum(_MET * slack - (problem.floors - floors), _ROUNDING * slack)
+    slack = np.maximum(_MET * slack_met(slack) - (problem.floors - floors), _ROUNDING * slack)
     # 1ᵀx = k and the fractional values are below 1 each, so their sum is the count to keep.
     chosen = assign_fractional(
         found.values,
@@ -262,7 +263,7 @@ def _finish(
                 np.zeros(len(floors)),
                 problem.keep,
             )
-    lack = floors - totals[1:]
+    lack, missing = _sums(rounded.lacks(floors)), _sums(rounded.lacks(problem.floors))
     return Solution(
         problem=problem,
         status=Status.OPTIMAL,
@@ -278,13 +279,21 @@ def _finish(
         mask_objective=float(totals[0]),
         kept=totals[1:],
         floors=problem.floors,
-        shortfall=np.where(lack > slack, problem.floors - totals[1:], 0.0),
+        shortfall=np.where(lack > slack, missing, 0.0),
         method=method_of(problem),
         passes=passes,
         open_count=found.open_count,
         seconds=time.perf_counter() - start,
         changed=Fractional(rounded.changed, rounded.values),
     )
+
+
+def _sums(parts: np.ndarray) -> np.ndarray:
+    """Sum of each row, rounded once; beyond float64 an infinity."""
+    try:
+        return np.array([math.fsum(row) for row in parts.tolist()])
+    except OverflowError:  # a floor of −1.7e308
+        return np.asarray(parts.sum(axis=1))
 
 
 def _check_statable(problem: Problem, multipliers: np.ndarray, sizes: np.ndarray) -> None:

@@ -149,6 +149,14 @@ JOINT_FLOORS = (
 )
 
 
+def _mixture(weights: np.ndarray, A: np.ndarray) -> np.ndarray:
+    """Σ w_j A_j, added in this order on every processor: a product of matrices need not be."""
+    total = np.zeros(A.shape[1])
+    for weight, row in zip(weights, A, strict=True):
+        total += weight * row
+    return total
+
+
 def joint_floors(
     rng: np.random.Generator, kind: str, c: np.ndarray, A: np.ndarray, k: int
 ) -> np.ndarray:
@@ -163,7 +171,7 @@ def joint_floors(
     size = np.array([math.fsum(np.sort(np.abs(row))[::-1][:k]) for row in A])
     own = kept(c)
     unit = np.where(size > 0.0, size, 1.0)
-    mixed = kept((rng.random(K) / unit) @ A)
+    mixed = kept(_mixture(rng.random(K) / unit, A))
     if kind == "attained":  # by some mask, chosen at random
         return kept(rng.random(d))
     if kind == "best":  # one control at its best, the others where that leaves them
@@ -183,7 +191,7 @@ def joint_floors(
         return floors
     if kind == "jointly infeasible":  # by a billionth, along a random combination
         y = rng.random(K) / unit
-        floors = kept(y @ A)
+        floors = kept(_mixture(y, A))
         return floors + 1e-9 * unit
     if kind == "too much":
         return best - 0.01 * rng.random(K) * unit

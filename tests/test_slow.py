@@ -13,7 +13,7 @@ import cops_lp
 from cops_lp import Status
 from cops_lp.reference import run_isolated
 
-from .checks import OBJECTIVE, assert_certified, target_scale
+from .checks import OBJECTIVE, assert_certified, doubt_of, target_scale
 
 pytestmark = pytest.mark.slow
 
@@ -41,9 +41,7 @@ def test_every_pair_of_embedded_scores_against_highs(target, control, keep):
             continue
         scale = target_scale(ours)
         # What HiGHS's own gap and its lack to the floor, priced, leave in doubt.
-        row = scores[control].astype(np.float64)
-        lack = max(0.0, float(ours.floors[0] - row @ theirs.relaxed()))
-        doubt = abs(theirs.gap) + float(ours.multipliers[0]) * lack
+        doubt = doubt_of(ours, theirs)
         lost += doubt > OBJECTIVE * scale
         difference = abs(ours.objective - theirs.objective)
         assert difference <= OBJECTIVE * scale + doubt

@@ -14,7 +14,15 @@ import numpy as np
 
 from .vertex import Vertex
 
-__all__ = ["Columns", "exact_sum", "find_columns", "nearest_to", "solve_selection", "top_amounts"]
+__all__ = [
+    "Columns",
+    "exact_sum",
+    "find_columns",
+    "first_amounts",
+    "nearest_to",
+    "solve_selection",
+    "top_amounts",
+]
 
 _LOOK = 512  # weights looked at first
 _OFTEN = 16  # of which so many must be equal to look further
@@ -80,9 +88,13 @@ def top_amounts(s: np.ndarray, k: float, upper: np.ndarray) -> tuple[np.ndarray,
     if len(s) and upper.max() == 1.0 == upper.min():
         count = int(k)
         return np.argpartition(-s, count - 1)[:count], np.ones(count)
-    order = np.argsort(-s, kind="stable")
+    return first_amounts(np.argsort(-s, kind="stable"), k, upper)
+
+
+def first_amounts(order: np.ndarray, k: float, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the first columns, in an order of them, that hold k; and how much of each."""
     ends = np.cumsum(upper[order])
-    count = min(int(np.searchsorted(ends, k)) + 1, len(s))  # k may be all there is, rounded
+    count = min(int(np.searchsorted(ends, k)) + 1, len(order))  # k may be all, rounded
     x = upper[order[:count]].copy()
     x[-1] -= max(ends[count - 1] - k, 0.0)
     return order[:count], x

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..problem import FLOOR_TOLERANCE, JOINT_TOLERANCE
+from ..tolerances import slack_alone, slack_together
 from . import doubles
 from .calibration import Known, Sampled
 from .columns import Columns, find_columns, top_amounts
@@ -531,11 +531,19 @@ def _proves_infeasible(
     found = best_sum(view, k, deadline, Columns(own[None, :], columns.counts))
     if found is None:
         raise NotFiniteError
-    wanted = math.fsum((y[:, None] * floors[used]).ravel())
     if single:
-        return bool(wanted - found[0] > FLOOR_TOLERANCE * float(sizes[used[0]]))
+        excess = math.fsum([*floors[used[0]], -found[0]])
+        return bool(excess > slack_alone(found[1]))
     scale = float(y @ np.maximum(sizes, np.abs(floors[:, 0]))[used])
-    return bool(wanted - found[0] > JOINT_TOLERANCE * scale)
+    excess = math.fsum([*(y[:, None] * floors[used]).ravel(), -found[0]])
+    if slack_together(scale) < excess <= _CLEAR * scale:  # floors that count as bests are those
+        for weight, j in zip(y, used, strict=True):
+            alone = best_sum(store.control_store(int(j)), k, deadline)
+            if alone is None:
+                raise NotFiniteError
+            above = math.fsum([*floors[j], -alone[0]])
+            excess -= weight * above if 0.0 < above <= slack_alone(alone[1]) else 0.0
+    return bool(excess > slack_together(scale))
 
 
 def _best_certificate(

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..kernels import two_score as kernel
-from ..problem import FLOOR_TOLERANCE
+from ..tolerances import slack_alone
 from .columns import exact_sum, find_columns, solve_selection
 from .several import solve_several
 from .ties import lowest_first
@@ -107,7 +107,7 @@ def _solve_each(
     hints = _NO_VALUES if hints is None else hints
     answer = kernel.two_score(c, a, k, hi, lo, 0.0, hints, flags)
     if answer[0] == kernel.INFEASIBLE and magnitudes is not None:
-        slack = FLOOR_TOLERANCE * (magnitudes[0] + np.abs(a[flags.view(bool)]).sum())
+        slack = slack_alone(magnitudes[0] + np.abs(a[flags.view(bool)]).sum())
         answer = kernel.two_score(c, a, k, hi, lo, slack, _NO_VALUES, flags)
     code, lam, rest, mu_hi, mu_lo, p, q, x_p, x_q, _, floor_hi, floor_lo = answer
     kept = flags.view(bool)
@@ -227,7 +227,7 @@ def _forced(
     parts = [exact_sum(row, whole) for row in scores[1:]] if k else np.zeros((K, 3))
     slack: np.ndarray | float = 0.0
     if magnitudes is not None:
-        slack = FLOOR_TOLERANCE * (magnitudes + np.abs(scores[1:]) @ whole)
+        slack = slack_alone(magnitudes + np.abs(scores[1:]) @ whole)
     short = np.hstack((floors, -np.reshape(parts, (K, 3))))
     excess = np.array([math.fsum(row) for row in short.tolist()]) - slack
     feasible = bool(np.all(excess <= 0.0))

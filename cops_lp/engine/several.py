@@ -13,8 +13,8 @@ from fractions import Fraction
 import numpy as np
 
 from ..kernels import dual_simplex as kernel
-from ..problem import FLOOR_TOLERANCE, JOINT_TOLERANCE
-from .columns import exact_sum, nearest_to, top_amounts
+from ..tolerances import JOINT_TOLERANCE, slack_alone, slack_met, slack_together
+from .columns import exact_sum, first_amounts, nearest_to, top_amounts
 from .vertex import Vertex
 
 __all__ = ["Search", "solve_several"]
@@ -22,6 +22,8 @@ __all__ = ["Search", "solve_several"]
 _LIMIT = 3_000  # iterations; a few hundred have been enough for any input that has an end
 _LOWERINGS = 8
 _UNEVEN = 0.7
+_TIED = 1e-14  # of its terms: a combined score that may be the threshold
+_COUNT = 1e-12  # of one weight: what fractional values may lack to a whole number of them
 _GAP = 1e-15  # of the kept weights' summed |target|: rounding is improved above this
 _GOOD = 2e-13  # the same: a vertex up to this is taken
 _NEAR = 1e-9  # of its terms: a reduced cost that moving λ by a few units can turn
@@ -191,7 +193,7 @@ def _met_alone(
         top, x = top_amounts(row, k, search.upper)
         best = exact_sum(row[top], x)
         excess = math.fsum([*floors[j], *(-part for part in best)])
-        if excess > FLOOR_TOLERANCE * (magnitudes[j] + float(np.abs(row[top]) @ x)):
+        if excess > slack_alone(magnitudes[j] + float(np.abs(row[top]) @ x)):
             search.ray[:] = 0.0
             search.ray[0], search.ray[1 + j] = row[top].min(), 1.0
             return None
@@ -210,7 +212,15 @@ def _met_together(
     large.
     """
     y, A = search.ray[1:], search.scores[1:]
-    top, x = top_amounts(y @ A, k, search.upper)
+    combined = y @ A
+    # Of masks that are as good by rounding the one of the largest terms: their scale is whose
+    # mask the judge may take.
+    top, _ = top_amounts(combined, k, search.upper)
+    least = combined[top].min()
+    terms = y @ np.abs(A)
+    tied = np.abs(combined - least) <= _TIED * terms
+    place = np.where(tied, 1, np.where(combined > least, 0, 2))
+    top, x = first_amounts(np.lexsort((-terms, place)), k, search.upper)
     sizes = magnitudes + np.abs(A[:, top]) @ x
     lacks = np.array(
         [
@@ -220,7 +230,7 @@ def _met_together(
     )
     sizes = np.maximum(sizes, np.abs(floors[:, 0]))
     excess, scale = float(y @ lacks), float(y @ sizes)
-    if not excess <= JOINT_TOLERANCE * scale or scale == 0.0:
+    if not excess <= slack_together(scale) or scale == 0.0:
         return None
     lower = magnitudes + np.abs(floors[:, 0])
     reach = float(y @ lower)
@@ -306,7 +316,7 @@ def _rounded(search: Search, k: int, floors: np.ndarray) -> Vertex:
         scores[1:, inside], [exact[int(i)] for i in inside], wanted, prices, _GAP * scale
     )
     sizes = np.abs(scores[1:]) @ (whole + share)
-    if np.any(lacks[1:] > FLOOR_TOLERANCE * sizes) or abs(lacks[0]) > FLOOR_TOLERANCE:
+    if np.any(lacks[1:] > slack_met(sizes)) or abs(lacks[0]) > _COUNT:
         complementarity = math.inf
     return Vertex(
         True,

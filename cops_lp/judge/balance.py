@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from cops_lp.balanced import Balance
-from cops_lp.problem import FLOOR_TOLERANCE
 from cops_lp.solution import Solution, Status
+from cops_lp.tolerances import FLOOR_TOLERANCE
 
 from .arithmetic import BEYOND, ldexp
 from .optimal import Sums

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from cops_lp.problem import FLOOR_TOLERANCE, JOINT_TOLERANCE
 from cops_lp.solution import Solution
+from cops_lp.tolerances import FLOOR_TOLERANCE, JOINT_TOLERANCE, slack_alone, slack_together
 
 from .arithmetic import ldexp, scaled_floors
-from .optimal import check_attainable, check_retained, check_stated
+from .optimal import above_best, check_attainable, check_retained, check_stated
 from .question import Question
 from .reading import Scores
 from .verdict import Certificate, Check, largest, ratio
@@ -38,10 +38,16 @@ def judge_infeasible(question: Question, scores: Scores, solution: Solution) -> 
     y = _scaled_to_one(ldexp(y, np.where(used, exponents - largest_used, 0)))
     b = scaled_floors(question.floors, exponents)
     best = scores.top_of(np.concatenate(([0.0], y)), question.keep)
-    excess = -best.total.value(*(-y * b).tolist())
-    tolerance = FLOOR_TOLERANCE if np.count_nonzero(y) == 1 else JOINT_TOLERANCE
+    alone = np.count_nonzero(y) == 1
+    wanted = -y * b
+    if not alone:  # together, floors that count as bests are those
+        above = [above_best(scores, int(j), b[j], question.keep) for j in np.flatnonzero(y)]
+        wanted = np.append(wanted, y[y != 0.0] * above)
+    excess = -best.total.value(*wanted.tolist())
+    slack = slack_alone(best.magnitude) if alone else slack_together(best.magnitude)
+    tolerance = FLOOR_TOLERANCE if alone else JOINT_TOLERANCE
     share = ratio(excess, best.magnitude)
-    holds = excess > tolerance * best.magnitude
+    holds = excess > slack
     return Certificate(
         solution.status,
         (

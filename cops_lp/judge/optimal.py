@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from cops_lp.problem import FLOOR_TOLERANCE
 from cops_lp.solution import Solution
+from cops_lp.tolerances import FLOOR_TOLERANCE, slack_alone
 
 from .arithmetic import (
     BEYOND,
@@ -23,7 +23,14 @@ from .question import Question
 from .reading import Scores
 from .verdict import TOLERANCE, Certificate, Check, largest, ratio, ratios
 
-__all__ = ["Sums", "check_attainable", "check_retained", "check_stated", "judge_optimal"]
+__all__ = [
+    "Sums",
+    "above_best",
+    "check_attainable",
+    "check_retained",
+    "check_stated",
+    "judge_optimal",
+]
 
 ROUNDING_SHARE = 1e-3
 
@@ -132,7 +139,9 @@ def judge_optimal(
 
     target_scale = float(sums.x_scale[0] + ROUNDING_SHARE * (dual[:, 0] @ sums.x_scale[1:]))
     floor_scale = np.maximum(sums.x_scale[1:], np.abs(b))
-    excess = np.array([_excess(scores, sums, j, b[j], k) for j in range(K)])  # A x − b
+    excess = np.array(
+        [_excess(scores, sums.x_totals[1 + j], j, b[j], k) for j in range(K)]
+    )  # A x − b
     floors_gap = float(dual[:, 0] @ np.abs(excess))
     weights_gap, mu = sums.weights_gap()
     off_count = sums.x_sum.value(-float(k))
@@ -197,7 +206,7 @@ def judge_optimal(
             _check_integer_bound(
                 solution, e[0], objective + gap, sums, dual[:, 0] @ floor_scale, target_scale
             ),
-            *_check_mask(scores, sums, solution, b, floor_scale),
+            *_check_mask(scores, sums, solution, b, floor_scale, k),
             *check_retained(question, scores),
             *check_attainable(question, scores),
             check_stated(question, solution),
@@ -212,15 +221,21 @@ def judge_optimal(
     )
 
 
-def _excess(scores: Scores, sums: Sums, j: int, b: float, k: int) -> float:
-    """A_j x − b_j; a floor above the attainable best by rounding only counts as that best."""
-    total = sums.x_totals[1 + j]
+def above_best(scores: Scores, j: int, b: float, k: int) -> float:
+    """By how much a floor that counts as its control's best exceeds it; 0 where it does not.
+
+    See :mod:`cops_lp.tolerances`.
+    """
+    best = scores.top(1 + j, k)
+    above = -best.total.value(-b)
+    return above if 0.0 < above <= slack_alone(best.magnitude) else 0.0
+
+
+def _excess(scores: Scores, total: ExactSum, j: int, b: float, k: int) -> float:
+    """A sum of control j less its floor; a floor that counts as the best is the best."""
     excess = total.value(-b)
-    scale = max(float(sums.x_scale[1 + j]), abs(b))
-    if -FLOOR_TOLERANCE * scale <= excess < 0.0:
-        best = scores.top(1 + j, k)
-        if 0.0 < -best.total.value(-b) <= FLOOR_TOLERANCE * best.magnitude:
-            return total.less(best.total)
+    if excess < 0.0 < above_best(scores, j, b, k):
+        return total.less(scores.top(1 + j, k).total)
     return excess
 
 
@@ -254,14 +269,23 @@ def _check_integer_bound(
 
 
 def _check_mask(
-    scores: Scores, sums: Sums, solution: Solution, b: np.ndarray, floor_scale: np.ndarray
+    scores: Scores,
+    sums: Sums,
+    solution: Solution,
+    b: np.ndarray,
+    floor_scale: np.ndarray,
+    k: int,
 ) -> tuple[Check, ...]:
     """What the solution says that its mask keeps, and lacks."""
     kept = np.array([total.value() for total in sums.mask_totals])
-    shortfall = np.maximum(b - kept[1:], 0.0)
     # A sum may leave float64's range on the way into scaled units only if it was not this.
     claimed = ldexp(np.concatenate(([solution.mask_objective], solution.kept)), -scores.exponents)
-    claimed_shortfall = ldexp(solution.shortfall, -scores.exponents[1:])
+    shortfall = ldexp(solution.shortfall, -scores.exponents[1:])
+    off = np.zeros(len(b))
+    for j, (total, claimed_lack) in enumerate(zip(sums.mask_totals[1:], shortfall, strict=True)):
+        # One that lacks nothing may say so of a floor that counts as the best.
+        said = -total.value(-b[j]) if claimed_lack > 0.0 else -_excess(scores, total, j, b[j], k)
+        off[j] = abs(claimed_lack - max(said, 0.0))
     return (
         Check(
             "stated sums of the mask",
@@ -271,7 +295,7 @@ def _check_mask(
         ),
         Check(
             "stated shortfall",
-            largest(ratios(np.abs(claimed_shortfall - shortfall), floor_scale)),
+            largest(ratios(off, floor_scale)),
             FLOOR_TOLERANCE,
             "largest difference from the judge's over the summed |control| kept",
         ),

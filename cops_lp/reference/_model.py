@@ -20,8 +20,9 @@ import numpy as np
 
 from cops_lp.assembly import solution_from_relaxed, unsolved_solution
 from cops_lp.errors import CopsError, InfeasibleError, ProblemError, SolverError
-from cops_lp.problem import FLOOR_TOLERANCE, Problem
+from cops_lp.problem import Problem
 from cops_lp.solution import Solution, Status
+from cops_lp.tolerances import FLOOR_TOLERANCE, slack_alone
 
 __all__ = [
     "ACCEPTED",
@@ -308,7 +309,7 @@ def _scale(problem: Problem) -> tuple[_Scaled, int | None]:
     lone = None
     for j, row in enumerate(scores[1:]):
         best, magnitude = _best(row, k)
-        slack = FLOOR_TOLERANCE * magnitude
+        slack = slack_alone(magnitude)
         if floors[j] > best + slack and lone is None:
             lone = j
         handed[j] = min(floors[j], best - slack)
