@@ -42,6 +42,7 @@ _SAMPLE = (1 << 13, 1 << 18)  # least and most weights sampled at first
 _LOOK = 1 << 11  # sampled weights among which masses are looked for
 _CROWDED = 64  # masses are looked for where more than one in so many sampled weights is open
 _HEAVY = 1 / 16  # share of a sample that its scores are worth, below which it is drawn by size
+_DOUBT = 3.0  # standard deviations of a sampled sum by which a floor may be missed
 _TIED = 0.25  # share of weights with one target from which they are looked at as a face
 _SHRINK = 2  # open weights are a problem to guess for when fewer by this factor
 _SPREADS = (4.0, 6.0, 10.0, 20.0)  # standard deviations of a cone, a round each
@@ -238,7 +239,9 @@ def _tied_level(told: Sampled, k: float, floors: np.ndarray) -> float | None:
     if (more > 0.0 and k < more + push) or (more + ties < total and k > more + ties - push):
         return None
     A = told.scores[1:, tied]
-    wanted = floors - told.scores[1:, above] @ bounds[above]
+    # A floor within the sample's error may be met: to try costs a pass.
+    error = _DOUBT * np.sqrt(told.scores[1:] ** 2 @ bounds**2 * (k / total))
+    wanted = floors - told.scores[1:, above] @ bounds[above] - error
     weights = _even(A)
     solve = sample_solver(np.vstack((weights @ A, A)), Columns.none(len(told.scores)), bounds[tied])
     return level if solve(round(k - more), wanted)[0][0] > 0.0 else None
