@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..kernels.two_score import sum_dd
+from ..kernels.direct import scale_rows, sum_kept
 from .candidates import AllWeights, Candidates
 from .exact import scaled_floors, solve_exact
 from .failures import NotFiniteError
-from .screened import largest_sizes
 from .stores import Store
 
 __all__ = ["Relaxation", "exponents_of", "scaled_by", "solve_all"]
@@ -74,8 +73,9 @@ def solve_all(
 ) -> Relaxation:
     """Leave every weight open: for small problems, and where guesses keep failing."""
     scores = store.gather(None)
-    scaling = exponents_of(largest_sizes(scores))
-    np.ldexp(scores, -scaling[:, None], out=scores)
+    scaling = np.empty(len(scores), np.int64)
+    if not scale_rows(scores, scaling):
+        raise NotFiniteError
     vertex = solve_exact(
         scores,
         k,
@@ -86,7 +86,6 @@ def solve_all(
     if mask is not None:
         store.close()  # what may still make the mask's pages would overwrite it
         mask[:] = vertex.kept
-    kept = scores[:, vertex.kept]
     multipliers = scaled_by(vertex.multipliers, scaling[0] - scaling[1:]) + 0.0  # no −0
     back = scaled_by(multipliers, scaling[1:] - scaling[0])
     gap = vertex.complementarity + vertex.residual
@@ -95,9 +94,10 @@ def solve_all(
     certificate = None
     if vertex.certificate is not None:
         certificate = scaled_by(vertex.certificate, -scaling[1:])
-    kept_sums = np.array([*map(sum_dd, map(np.ascontiguousarray, kept))])
+    kept_sums, sizes = np.empty((len(scores), 2)), np.empty(len(scores))
+    sum_kept(scores, vertex.kept, kept_sums, sizes)
     kept_sums = scaled_by(kept_sums, scaling[:, None])
-    sizes = scaled_by(np.abs(kept).sum(axis=1), scaling)
+    sizes = scaled_by(sizes, scaling)
     if not np.isfinite(sizes).all():
         raise OverflowError
     return Relaxation(
