@@ -841,14 +841,14 @@ def test_reader_may_leave_early(scores: dict[str, np.ndarray]) -> None:
 
 
 def test_warmup_compiles_the_kernels() -> None:
-    from cops_lp.kernels import dual_simplex, newton, screening, two_score
+    from cops_lp.kernels import direct, dual_simplex, newton, screening, two_score
 
     result = run("warmup")
     assert result.exit_code == 0
     assert result.stdout.startswith("kernels ready in ")
     for kernel in (
         two_score.top_k,
-        two_score.two_score,
+        direct.two_score_vertex,
         dual_simplex.dual_simplex,
         screening.screen,
         newton.advance,
@@ -861,10 +861,10 @@ import inspect
 import numpy as np
 import cops_lp
 from cops_lp.cli.warmup import run_warmup
-from cops_lp.kernels import dual_simplex, newton, screening, subsets, two_score
+from cops_lp.kernels import direct, dual_simplex, newton, screening, subsets, two_score
 
 def variants():
-    modules = (dual_simplex, newton, screening, subsets, two_score)
+    modules = (direct, dual_simplex, newton, screening, subsets, two_score)
     return {
         f"{module.__name__}.{name}": len(kernel.signatures)
         for module in modules

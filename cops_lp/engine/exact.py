@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..kernels import two_score as kernel
+from ..kernels.direct import two_score_vertex
 from ..tolerances import slack_alone
 from .columns import exact_sum, find_columns, solve_selection
 from .several import solve_several
@@ -102,15 +103,34 @@ def _solve_each(
         )
     if len(floors) > 1:
         return solve_several(scores, k, floors, magnitudes)
-    a = scores[1]
-    hi, lo = floors[0]
-    hints = _NO_VALUES if hints is None else hints
-    answer = kernel.two_score(c, a, k, hi, lo, 0.0, hints, flags)
-    if answer[0] == kernel.INFEASIBLE and magnitudes is not None:
-        slack = slack_alone(magnitudes[0] + np.abs(a[flags.view(bool)]).sum())
-        answer = kernel.two_score(c, a, k, hi, lo, slack, _NO_VALUES, flags)
-    code, lam, rest, mu_hi, mu_lo, p, q, x_p, x_q, _, floor_hi, floor_lo = answer
-    kept = flags.view(bool)
+    return _solve_two_scores(scores, k, floors, magnitudes, ordered, hints)
+
+
+def _solve_two_scores(
+    scores: np.ndarray,
+    k: int,
+    floors: np.ndarray,
+    magnitudes: np.ndarray | None,
+    ordered: bool,
+    hints: np.ndarray | None,
+) -> Vertex:
+    n = scores.shape[1]
+    kept, near = np.empty(n, dtype=bool), np.empty(n if ordered else 0, dtype=bool)
+    point, fractional, values = np.zeros(6), np.empty(2, np.int64), np.empty(2)
+    code, inside, equal = two_score_vertex(
+        scores,
+        k,
+        *floors[0],
+        0.0 if magnitudes is None else magnitudes[0],
+        0.0 if magnitudes is None else slack_alone(1.0),
+        _NO_VALUES if hints is None else hints,
+        kept.view(np.uint8),
+        near,
+        point,
+        fractional,
+        values,
+    )
+    lam, _, mu_hi, mu_lo, terms, excess = point.tolist()
     if code == kernel.INFEASIBLE:
         return Vertex(
             False,
@@ -122,23 +142,13 @@ def _solve_each(
             _NO_VALUES,
             certificate=np.ones(1),
         )
-    terms = kernel.gap_terms(c, a, lam, rest, mu_hi, mu_lo, flags, p, q, x_p, x_q)
-    if p < 0 and terms > 0.0 and lam > 0.0:
-        lam, rest, mu_hi, mu_lo, terms = _settle(c, a, flags, (lam, rest, mu_hi, mu_lo, terms))
-    excess = kernel.floor_excess(a, floor_hi, floor_lo, flags, p, q, x_p, x_q)
-    if p >= 0:
-        order = (p, q) if p < q else (q, p)
-        fractional = np.array(order, dtype=np.int64)
-        values = np.array([x_p if i == p else x_q for i in order])
-    else:
-        fractional, values = _NO_INDEX, _NO_VALUES
-    near = np.empty(n, dtype=bool)
-    if ordered and kernel.near_threshold(c, a, lam, rest, mu_hi, mu_lo, near) > 1:
+    fractional, values = fractional[:inside], values[:inside]
+    if equal:
         fractional, values = lowest_first(scores, np.flatnonzero(near), kept, fractional, values)
     return Vertex(
         True,
-        np.array([lam]),
-        np.array([rest]),
+        point[:1],
+        point[1:2],
         (mu_hi, mu_lo),
         kept,
         fractional,
@@ -191,25 +201,6 @@ def scaled_floors(floors: np.ndarray, exponents: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):
         scaled = np.clip(np.ldexp(floors, -exponents), -BEYOND, BEYOND)
     return np.asarray(np.where(scaled == 0.0, np.sign(floors) * _LEAST, scaled))
-
-
-def _settle(
-    c: np.ndarray, a: np.ndarray, flags: np.ndarray, point: tuple[float, float, float, float, float]
-) -> tuple[float, float, float, float, float]:
-    """Move λ off the wrong side of its own rounding.
-
-    A whole optimum is optimal for an interval of λ, whose end the search returns, rounded;
-    a neighbor of that float lies inside. Points are (λ, its low part, μ, its low part, gap).
-    """
-    for direction in (np.inf, 0.0):
-        lam = point[0]
-        for _ in range(2):
-            lam = float(np.nextafter(lam, direction))
-            mu_hi, mu_lo = kernel.least_kept(c, a, lam, 0.0, flags)
-            terms = kernel.gap_terms(c, a, lam, 0.0, mu_hi, mu_lo, flags, -1, -1, 0.0, 0.0)
-            if terms < point[4]:
-                point = (lam, 0.0, mu_hi, mu_lo, terms)
-    return point
 
 
 def _forced(

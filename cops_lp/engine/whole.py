@@ -6,12 +6,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..kernels.two_score import sum_dd
+from ..kernels.direct import scale_rows, sum_kept
 from .candidates import AllWeights, Candidates
 from .columns import Columns, exact_sum
 from .exact import scaled_floors, solve_exact
 from .failures import NotFiniteError
-from .screened import largest_sizes
 from .stores import Store
 
 __all__ = ["Relaxation", "exponents_of", "scaled_by", "solve_all"]
@@ -86,8 +85,9 @@ def solve_all(
     if columns is not None and len(columns.counts):
         scores = np.hstack((scores, columns.scores))
         upper = np.append(np.ones(n), columns.counts)
-    scaling = exponents_of(largest_sizes(scores))
-    np.ldexp(scores, -scaling[:, None], out=scores)
+    scaling = np.empty(len(scores), np.int64)
+    if not scale_rows(scores, scaling):
+        raise NotFiniteError
     vertex = solve_exact(
         scores,
         k,
@@ -99,8 +99,6 @@ def solve_all(
     if mask is not None:
         store.close()  # what may still make the mask's pages would overwrite it
         mask[:] = vertex.kept[:n]
-    chosen = np.flatnonzero(vertex.kept) if upper is None else np.flatnonzero(vertex.amounts())
-    kept, amounts = scores[:, chosen], vertex.amounts()
     multipliers = scaled_by(vertex.multipliers, scaling[0] - scaling[1:]) + 0.0  # no −0
     back = scaled_by(multipliers, scaling[1:] - scaling[0])
     gap = vertex.complementarity + vertex.residual
@@ -109,12 +107,16 @@ def solve_all(
     certificate = None
     if vertex.certificate is not None:
         certificate = scaled_by(vertex.certificate, -scaling[1:])
+    kept_sums, sizes = np.empty((len(scores), 2)), np.empty(len(scores))
     if upper is None:
-        kept_sums = np.array([*map(sum_dd, map(np.ascontiguousarray, kept))])
+        sum_kept(scores, vertex.kept, kept_sums, sizes)
     else:
-        kept_sums = np.array([exact_sum(row, amounts[chosen])[:2] for row in kept])
+        chosen = np.flatnonzero(vertex.amounts())
+        amounts = vertex.amounts()[chosen]
+        kept_sums[:] = [exact_sum(row, amounts)[:2] for row in scores[:, chosen]]
+        sizes[:] = np.abs(scores[:, chosen]) @ amounts
     kept_sums = scaled_by(kept_sums, scaling[:, None])
-    sizes = scaled_by(np.abs(kept) @ amounts[chosen], scaling)
+    sizes = scaled_by(sizes, scaling)
     if not np.isfinite(sizes).all():
         raise OverflowError
     return Relaxation(
@@ -133,7 +135,7 @@ def solve_all(
         open_count=store.size,
         candidates=AllWeights(scores[:, :n], scaling),
         certificate=certificate,
-        columns=amounts[n:],
+        columns=np.empty(0) if upper is None else vertex.amounts()[n:],
     )
 
 

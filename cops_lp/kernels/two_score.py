@@ -866,12 +866,18 @@ def floor_excess(a, b_hi, b_lo, flags, p, q, x_p, x_q):
 
 
 @compiled
+def _is_near(c, a, lam, rest, mu_hi, mu_lo):
+    """Whether c + λ a equals μ up to rounding of the terms."""
+    s, t = _combine(c, a, lam, rest)
+    r, _ = _add(s, t, -mu_hi, -mu_lo)
+    return abs(r) <= 1e-14 * (abs(c) + lam * abs(a))
+
+
+@compiled
 def near_threshold(c, a, lam, rest, mu_hi, mu_lo, near):
     """near[i] = whether c + λ a equals μ up to rounding of the terms. Returns how many."""
     count = 0
     for i in range(len(c)):
-        s, t = _combine(c[i], a[i], lam, rest)
-        r, _ = _add(s, t, -mu_hi, -mu_lo)
-        near[i] = abs(r) <= 1e-14 * (abs(c[i]) + lam * abs(a[i]))
+        near[i] = _is_near(c[i], a[i], lam, rest, mu_hi, mu_lo)
         count += near[i]
     return count
