@@ -8,7 +8,6 @@ latter inside the region is one of the former (docs/screening.md).
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
@@ -18,7 +17,7 @@ import numpy as np
 from ..problem import FLOOR_TOLERANCE, JOINT_TOLERANCE
 from . import doubles
 from .exact import BEYOND, kept_copies
-from .failures import NotFiniteError, OutOfTimeError
+from .failures import NotFiniteError, check_time
 from .guess import guess_region
 from .masses import Windows, find_masses, solve_by_windows, told_signs
 from .nearest import NEAREST
@@ -74,7 +73,8 @@ def solve_relaxation(
     late : bool
         Guess from all weights at first: a sample has failed. It saves time only.
     deadline : float
-        On ``time.perf_counter``'s clock: no pass over the whole store is begun after it.
+        On ``time.perf_counter``'s clock: no pass over the whole store is begun after it, and
+        guesses and exact solvers end at it.
 
     Returns
     -------
@@ -96,8 +96,8 @@ def solve_relaxation(
     if magnitudes is None:
         magnitudes = np.zeros(K)
     if d <= _DIRECT[min(K, 2)]:
-        _check_time(deadline)
-        return solve_all(store, k, floors, mask, magnitudes)
+        check_time(deadline)
+        return solve_all(store, k, floors, mask, magnitudes, deadline=deadline)
     scaling: np.ndarray | None = None
     region: Region | None = None
     found: Relaxation | None = None
@@ -115,14 +115,14 @@ def solve_relaxation(
         if not (attempt > 1 or isinstance(previous, Cone)):
             near = None if start is None or attempt else _scaled(start, scaling)
             beside = 2.5 * NEAREST * share if K > 1 and start is None else 0.0
-            region = guess_region(sample, k * share, expected, near, whole, beside)
+            region = guess_region(sample, k * share, expected, near, whole, beside, deadline)
         if region is None and whole:
             if late or d <= _SMALL:
                 break
             continue  # too many to push
         if region is None:
             ended = None if found is None else _scaled_ray(found, scaling)
-            region = _cone(sample, k / d, expected, spread, previous, ended)
+            region = _cone(sample, k / d, expected, spread, previous, ended, deadline)
         found = None
         raw = region.unscaled(scaling)
         if not raw.finite():
@@ -131,16 +131,16 @@ def solve_relaxation(
             # The sample says by far that floors contradict each other: to prove that takes one
             # pass, and another to see that the other scores are finite.
             y = scaled_by(_best_certificate(sample, k * share, expected, region), -scaling[1:])
-            _check_time(deadline)
+            check_time(deadline)
             refuted = _refuted(store, k, floors, y, deadline)
             passes += 1
             if refuted is not None:
-                _check_time(deadline)
+                check_time(deadline)
                 exponents_of(store.screen(raw, None).largest())
                 return replace(refuted, passes=passes + 1)
         # Where the sample is everything, the exact solver takes care of masses.
         equal = None if whole else _masses(sample, region, scaling)
-        _check_time(deadline)
+        check_time(deadline)
         screened = store.screen(raw, mask, equal)
         passes += 1
         left = k - screened.kept
@@ -158,6 +158,7 @@ def solve_relaxation(
             raw,
             d,
             late,
+            deadline,
         )
         found = inner.found
         if not found.feasible:
@@ -166,13 +167,8 @@ def solve_relaxation(
                 return _joined(store, screened, inner, 0.0, mask if part else None, passes + 1)
         elif any(region.contains(ray) for ray in _optimal_rays(screened, inner, region, scaling)):
             return _joined(store, screened, inner, raw.width(), mask, passes)
-    _check_time(deadline)
-    return solve_all(store, k, floors, mask, magnitudes, passes)
-
-
-def _check_time(deadline: float) -> None:
-    if time.perf_counter() >= deadline:
-        raise OutOfTimeError
+    check_time(deadline)
+    return solve_all(store, k, floors, mask, magnitudes, passes, deadline=deadline)
 
 
 def _cone(
@@ -182,12 +178,13 @@ def _cone(
     spread: float,
     previous: Region | None,
     ended: np.ndarray | None,
+    deadline: float,
 ) -> Cone:
     """Cone of a sample's optima, or where one has failed, that one and where it ended."""
     if isinstance(previous, Cone) and ended is not None:
         rays = previous.rays
     else:
-        rays = guess_rays(sample, share, floors, spread, SampleSearch(sample))
+        rays = guess_rays(sample, share, floors, spread, SampleSearch(sample, deadline))
     return Cone(rays if ended is None else widened_rays(rays, sample, share, ended, spread))
 
 
@@ -229,6 +226,7 @@ def _solve_open(
     region: Region,
     d: int,
     late: bool,
+    deadline: float,
 ) -> _Inner:
     """Solve for the open weights, less than all d of them by guessing again."""
     K = len(floors)
@@ -248,7 +246,7 @@ def _solve_open(
         elif K > 0 and _SMALL < inner.size <= _WHOLE_LATE and not late:
             # A sample said too little: few weights hold most of a score. All of them say it.
             solver = partial(solve_relaxation, start=middle, late=True)
-        return solver(inner, left, floors, kept, magnitudes), kept
+        return solver(inner, left, floors, kept, magnitudes, deadline=deadline), kept
 
     if len(masses.counts) == 0:
         found, kept = solve(None, k, floors, magnitudes)
@@ -288,7 +286,7 @@ def _solve_open(
         index = np.arange(step // 2, screened.count, step)
         rest = others().gather(index) if len(index) else masses.scores[:, :0]
         beyond = doubles.subtract(floors, windows.sums(masses.scores[1:]))
-        return kept_copies(rest, masses.scores, copies, step, left, beyond)
+        return kept_copies(rest, masses.scores, copies, step, left, beyond, deadline)
 
     rays = region.rays if isinstance(region, Cone) else region.center[None, :]
     guess = rays[:, :-1].mean(axis=0)

@@ -6,6 +6,7 @@ the relaxation and its dual point.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from fractions import Fraction
 
@@ -14,9 +15,11 @@ import numpy as np
 from ..kernels import two_score as kernel
 from ..problem import FLOOR_TOLERANCE
 from . import doubles
+from .failures import OutOfTimeError
 from .masses import Masses, Windows, count_at_least, find_masses, solve_by_windows, told_signs
 from .screened import largest_sizes
 from .several import solve_several
+from .threads import stop_at
 from .ties import lowest_first
 from .vertex import Vertex
 
@@ -27,8 +30,10 @@ BEYOND = 2.0**900
 
 _LEAST = 2.0**-1074
 _MANY = 1 << 14  # weights from which masses are looked for
+_LONG = 1 << 19  # weights from which a step may take so long that time is looked at
 _NO_INDEX = np.empty(0, np.int64)
 _NO_VALUES = np.empty(0)
+_GO_ON = np.zeros(1, dtype=np.uint8)
 
 
 def solve_exact(
@@ -38,6 +43,7 @@ def solve_exact(
     magnitudes: np.ndarray | None = None,
     hints: np.ndarray | None = None,
     ordered: bool = True,
+    deadline: float = math.inf,
 ) -> Vertex:
     """Solve max c·x over 1·x = k, A x ≥ b, 0 ≤ x ≤ 1 for finite scores in memory.
 
@@ -55,6 +61,9 @@ def solve_exact(
         For K = 1, multipliers to try first. They save time only.
     ordered : bool
         Whether, for K = 1, the lowest of equal weights must be the ones that are kept.
+    deadline : float
+        On ``time.perf_counter``'s clock. OutOfTimeError where it comes first, unless the
+        answer is a moment away.
 
     Returns
     -------
@@ -73,8 +82,8 @@ def solve_exact(
     if n >= _MANY:
         equal = find_masses(scores)
         if equal.shape[1]:
-            return _solve_with_masses(scores, equal, k, floors, magnitudes, ordered)
-    return _solve_each(scores, k, floors, magnitudes, ordered, hints)
+            return _solve_with_masses(scores, equal, k, floors, magnitudes, ordered, deadline)
+    return _solve_each(scores, k, floors, magnitudes, ordered, hints, deadline)
 
 
 def _solve_each(
@@ -84,6 +93,7 @@ def _solve_each(
     magnitudes: np.ndarray | None,
     ordered: bool,
     hints: np.ndarray | None = None,
+    deadline: float = math.inf,
 ) -> Vertex:
     """Solve with every weight a column of its own."""
     n = scores.shape[1]
@@ -98,14 +108,17 @@ def _solve_each(
             True, nothing, nothing, (threshold, 0.0), flags.view(bool), _NO_INDEX, _NO_VALUES
         )
     if len(floors) > 1:
-        return solve_several(scores, k, floors, magnitudes)
+        return solve_several(scores, k, floors, magnitudes, deadline)
     a = scores[1]
     hi, lo = floors[0]
     hints = _NO_VALUES if hints is None else hints
-    answer = kernel.two_score(c, a, k, hi, lo, 0.0, hints, flags)
+    with stop_at(deadline if n >= _LONG else math.inf) as stop:
+        answer = kernel.two_score(c, a, k, hi, lo, 0.0, hints, flags, stop)
     if answer[0] == kernel.INFEASIBLE and magnitudes is not None:
         slack = FLOOR_TOLERANCE * (magnitudes[0] + np.abs(a[flags.view(bool)]).sum())
-        answer = kernel.two_score(c, a, k, hi, lo, slack, _NO_VALUES, flags)
+        answer = kernel.two_score(c, a, k, hi, lo, slack, _NO_VALUES, flags, _GO_ON)
+    if answer[0] == kernel.STOPPED:
+        raise OutOfTimeError
     code, lam, rest, mu_hi, mu_lo, p, q, x_p, x_q, _, floor_hi, floor_lo = answer
     kept = flags.view(bool)
     if code == kernel.INFEASIBLE:
@@ -152,6 +165,7 @@ def _solve_with_masses(
     floors: np.ndarray,
     magnitudes: np.ndarray | None,
     ordered: bool,
+    deadline: float,
 ) -> Vertex:
     """Solve where many weights are equal to a column of `equal`, shape (1 + K, m)."""
     members = [np.flatnonzero((scores == column[:, None]).all(axis=0)) for column in equal.T]
@@ -170,6 +184,7 @@ def _solve_with_masses(
             doubles.subtract(floors, windows.sums(equal[1:])),
             taken,
             ordered,
+            deadline=deadline,
         )
         inside = np.zeros(len(vertex.kept), dtype=bool)
         inside[vertex.fractional] = True
@@ -183,7 +198,8 @@ def _solve_with_masses(
 
     def coarse(windows: Windows, copies: np.ndarray, step: int, left: int) -> np.ndarray:
         beyond = doubles.subtract(floors, windows.sums(equal[1:]))
-        return kept_copies(rest[:, step // 2 :: step], equal, copies, step, left, beyond)
+        some = rest[:, step // 2 :: step]
+        return kept_copies(some, equal, copies, step, left, beyond, deadline)
 
     guess = np.zeros(len(scores))
     guess[0] = 1.0
@@ -228,6 +244,7 @@ def kept_copies(
     step: int,
     k: int,
     floors: np.ndarray,
+    deadline: float,
 ) -> np.ndarray:
     """Sum of x over some copies of each mass, where a weight stands for `step` of them; shape (m,).
 
@@ -241,13 +258,17 @@ def kept_copies(
     step, k : int
     floors : ndarray of float64, shape (K, 2)
         Of the problem that is `step` times as large.
+    deadline : float
+        As of :func:`solve_exact`.
     """
     scores = np.hstack((rest.astype(np.float64), np.repeat(equal, copies, axis=1)))
     exponents = np.frexp(largest_sizes(scores))[1][:, None]
     np.ldexp(scores, -exponents, out=scores)
     wanted = scaled_floors(floors / step, exponents[1:])
     n = scores.shape[1]
-    vertex = _solve_each(scores, min(max(round(k / step), 0), n), wanted, None, False)
+    vertex = _solve_each(
+        scores, min(max(round(k / step), 0), n), wanted, None, False, deadline=deadline
+    )
     x = vertex.kept.astype(np.float64)
     x[vertex.fractional] = vertex.values
     ends = np.concatenate(([0.0], np.cumsum(x[rest.shape[1] :])))

@@ -24,6 +24,7 @@ def guess_region(
     start: np.ndarray | None,
     exact: bool,
     beside: float,
+    deadline: float = math.inf,
 ) -> Ellipsoid | None:
     """Ellipsoid that very likely holds the dual optimum; None where that can't be told.
 
@@ -41,6 +42,8 @@ def guess_region(
     beside : float
         How many of its weights on either side of the optimum's threshold to leave open in any
         case.
+    deadline : float
+        On ``time.perf_counter``'s clock. OutOfTimeError where it comes first.
     """
     r = sample.shape[1]
     few = min(k, r - k)
@@ -49,13 +52,13 @@ def guess_region(
     if len(floors) == 0:
         return _interval(sample[0], k, exact)
     if start is not None:
-        return estimate_region(sample, k, floors, start, r / 4, exact, beside)
+        return estimate_region(sample, k, floors, start, r / 4, exact, beside, deadline)
     count = min(r, max(_FIRST, int(_KEPT * r / few)))
     part = np.ascontiguousarray(sample[:, :: r // count])
     share = part.shape[1] / r
-    ray, _ = Repeated(part).solve(round(k * share), floors * share)
+    ray, _ = Repeated(part, deadline=deadline).solve(round(k * share), floors * share)
     rough = 3.0 * math.sqrt(few * (1.0 / share - 1.0)) + 1.0 / share
-    return estimate_region(sample, k, floors, ray, rough, exact, beside)
+    return estimate_region(sample, k, floors, ray, rough, exact, beside, deadline)
 
 
 def _interval(c: np.ndarray, k: float, exact: bool) -> Ellipsoid | None:

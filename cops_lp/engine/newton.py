@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..kernels import newton as kernel
+from .failures import check_time
 from .region import Ellipsoid
 
 __all__ = ["FEW", "estimate_region"]
@@ -43,6 +44,7 @@ def estimate_region(
     rough: float,
     exact: bool,
     beside: float,
+    deadline: float = math.inf,
 ) -> Ellipsoid | None:
     """Ellipsoid around the dual optimum.
 
@@ -61,6 +63,8 @@ def estimate_region(
         False for a sample: the region then allows for its scatter.
     beside : float
         How many weights on either side of the threshold to leave open in any case.
+    deadline : float
+        On ``time.perf_counter``'s clock. OutOfTimeError where it comes first.
 
     Returns
     -------
@@ -87,6 +91,7 @@ def estimate_region(
     best: _State | None = None
     window, count = 0.0, 0
     for _ in range(_STEPS):
+        check_time(deadline)
         if count:  # the density at the threshold hardly changes from one step to the next
             window *= size / count
         else:

@@ -16,6 +16,7 @@ from typing import TypeAlias
 import numpy as np
 
 from .exact import solve_exact
+from .failures import check_time
 from .newton import FEW
 from .region import Cone, infinite_ray
 from .screened import ScreenedArrays
@@ -132,10 +133,13 @@ class SampleSearch:
     ----------
     sample : ndarray of float64, shape (1 + K, r)
         Finite scores of about 1 at most.
+    deadline : float
+        On ``time.perf_counter``'s clock. OutOfTimeError where it comes first.
     """
 
-    def __init__(self, sample: np.ndarray) -> None:
+    def __init__(self, sample: np.ndarray, deadline: float = math.inf) -> None:
         self._sample = sample
+        self._deadline = deadline
         self._region: Cone | None = None
         self._screened: ScreenedArrays | None = None
         self._mask = np.zeros(sample.shape[1], dtype=bool)
@@ -158,35 +162,43 @@ class SampleSearch:
                     whole[open_.index] = kept
                     return ray, whole
         if self._outer is None:
-            self._outer = Repeated(sample)
+            self._outer = Repeated(sample, deadline=self._deadline)
         return self._outer.solve(k, floors)
 
     def _screen(self, share: float, floors: np.ndarray) -> None:
         inner = np.ascontiguousarray(self._sample[:, ::_STRIDE])
         scaled = floors * (inner.shape[1] / self._sample.shape[1])
-        self._region = Cone(guess_rays(inner, share, scaled, _SPREAD, SampleSearch(inner)))
+        search = SampleSearch(inner, self._deadline)
+        self._region = Cone(guess_rays(inner, share, scaled, _SPREAD, search))
         self._screened = ArrayStore(tuple(self._sample)).screen(self._region, self._mask)
         opened = np.ascontiguousarray(self._screened.scores, dtype=np.float64)
-        self._inner = Repeated(opened, self._region.lam_range() if len(floors) == 1 else None)
+        hints = self._region.lam_range() if len(floors) == 1 else None
+        self._inner = Repeated(opened, hints, self._deadline)
 
 
 class Repeated:
     """One set of scores, solved again and again; from two controls on, from the last basis.
 
-    `scores` and `hints` as in :func:`.exact.solve_exact`.
+    `scores`, `hints` and `deadline` as in :func:`.exact.solve_exact`.
     """
 
-    def __init__(self, scores: np.ndarray, hints: np.ndarray | None = None) -> None:
+    def __init__(
+        self, scores: np.ndarray, hints: np.ndarray | None = None, deadline: float = math.inf
+    ) -> None:
         self._scores = scores
         self._hints = hints
-        self._search = Search(scores) if len(scores) > 2 else None
+        self._deadline = deadline
+        self._search = Search(scores, deadline) if len(scores) > 2 else None
 
     def solve(self, k: int, floors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Ray of the dual optimum (at infinity where the floors cannot be met), and where x = 1."""
+        check_time(self._deadline)
         parts = np.stack((floors, np.zeros(len(floors))), axis=1)
         if self._search is not None and 0 < k < self._scores.shape[1]:
             return self._search.dual_ray(k, parts)
-        vertex = solve_exact(self._scores, k, parts, hints=self._hints, ordered=False)
+        vertex = solve_exact(
+            self._scores, k, parts, hints=self._hints, ordered=False, deadline=self._deadline
+        )
         return _vertex_ray(vertex), vertex.kept
 
 

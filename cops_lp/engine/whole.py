@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,6 +72,7 @@ def solve_all(
     magnitudes: np.ndarray,
     passes: int = 0,
     hints: np.ndarray | None = None,
+    deadline: float = math.inf,
 ) -> Relaxation:
     """Leave every weight open: for small problems, and where guesses keep failing."""
     scores = store.gather(None)
@@ -82,6 +84,7 @@ def solve_all(
         scaled_floors(floors, scaling[1:, None]),
         scaled_by(magnitudes, -scaling[1:]),
         hints=hints if hints is None else scaled_by(hints, scaling[1:] - scaling[0]),
+        deadline=deadline,
     )
     if mask is not None:
         store.close()  # what may still make the mask's pages would overwrite it
