@@ -60,7 +60,10 @@ def test_two_score(benchmark: Benchmark, d: int) -> None:
     k = d // 10
     floor = middle_floor(target, control, k)
     flags = np.zeros(d, dtype=np.uint8)
-    answer = benchmark(kernel.two_score, target, control, k, floor, 0.0, 0.0, np.empty(0), flags)
+    go_on = np.zeros(1, dtype=np.uint8)
+    answer = benchmark(
+        kernel.two_score, target, control, k, floor, 0.0, 0.0, np.empty(0), flags, go_on
+    )
     assert answer[0] == kernel.OPTIMAL
     kept = flags.astype(float)
     for index, value in zip(answer[5:7], answer[7:9], strict=True):

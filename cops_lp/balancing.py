@@ -53,7 +53,7 @@ def balance(
     threads : int, optional
         As in :func:`cops_lp.solve`.
     time_limit : float, optional
-        Seconds after which no further pass over the scores is begun; None for no limit.
+        As in :func:`cops_lp.solve`.
 
     Returns
     -------

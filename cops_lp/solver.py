@@ -70,7 +70,8 @@ def solve(
         same bits for any number.
     time_limit : float, optional
         Seconds after which no further pass over the scores is begun, passes for `retain`
-        included, and the search for the best 0/1 mask ends; None for no limit.
+        included, and guesses, exact solvers and the search for the best 0/1 mask end; None for
+        no limit.
     raise_on_infeasible : bool
         False returns a Solution with status INFEASIBLE instead of raising.
 
@@ -244,7 +245,7 @@ def _finish(
         totals = rounded.totals
         if np.any(floors - totals[1:] > slack):
             ties = found.candidates.gathered()
-            spare_ties(ties, found.multipliers, found.threshold, rounded, floors, slack)
+            spare_ties(ties, found.multipliers, found.threshold, rounded, floors, slack, deadline)
             totals = rounded.totals
     objective = float(held[0])
     bound = integer_bound = objective + found.gap

@@ -11,6 +11,7 @@ import numpy as np
 
 from .engine.candidates import CandidateArrays, distances
 from .engine.exact import scaled_floors, solve_exact
+from .engine.failures import OutOfTimeError
 from .engine.nearest import NEAREST
 from .engine.screened import largest_sizes
 from .engine.ties import lowest_first
@@ -31,6 +32,7 @@ def spare_ties(
     rounded: Rounded,
     floors: np.ndarray,
     slack: np.ndarray,
+    deadline: float,
 ) -> None:
     """Choose anew among the weights that tie, if that meets the floors.
 
@@ -44,6 +46,8 @@ def spare_ties(
         A mask that misses a floor; changed where one is found that misses none.
     floors, slack : ndarray of float64, shape (K,)
         Lacks up to `slack` count as none.
+    deadline : float
+        On ``time.perf_counter``'s clock: nothing is chosen anew where it comes first.
 
     Notes
     -----
@@ -60,14 +64,22 @@ def spare_ties(
     scores = candidates.scores[:, tied].astype(np.float64)
     before = np.array(rounded.mask[index])
     need = floors - rounded.totals[1:] + scores[1:, before].sum(axis=1)
-    after = _chosen(scores[1:], int(before.sum()), need, slack, free)
+    try:
+        after = _chosen(scores[1:], int(before.sum()), need, slack, free, deadline)
+    except OutOfTimeError:
+        return
     if after is not None:
         lowest_first(scores, np.arange(len(index)), after, _NONE, _NOTHING)
         rounded.turn(index[before != after], scores[:, before != after])
 
 
 def _chosen(
-    A: np.ndarray, count: int, need: np.ndarray, slack: np.ndarray, free: np.ndarray
+    A: np.ndarray,
+    count: int,
+    need: np.ndarray,
+    slack: np.ndarray,
+    free: np.ndarray,
+    deadline: float,
 ) -> np.ndarray | None:
     """Choose `count` weights that meet what the floors need, with most of the free controls.
 
@@ -81,7 +93,8 @@ def _chosen(
     scores = np.ascontiguousarray(np.vstack((spare, unit)))
     wanted = scaled_floors(need, exponents)
     room = np.ldexp(slack, -exponents)
-    vertex = solve_exact(scores, count, np.stack((wanted, np.zeros_like(wanted)), axis=1))
+    parts = np.stack((wanted, np.zeros_like(wanted)), axis=1)
+    vertex = solve_exact(scores, count, parts, deadline=deadline)
     if not vertex.feasible:
         return None
     kept, inside = vertex.kept.copy(), vertex.fractional

@@ -128,11 +128,13 @@ def search(scores, k, floors, second=None, start=None):
         np.zeros(len(floors)),
         found.basis,
         found.state,
-        start is not None,
+        int(start is not None),
         20_000,
         found.values,
         found.prices,
         found.ray,
+        found._rest,
+        found._stalled,
     )
     x = (found.state == 1).astype(float)
     inside = found.basis < found.scores.shape[1]

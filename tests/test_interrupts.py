@@ -15,7 +15,8 @@ import pytest
 
 import cops_lp
 from cops_lp import ProblemError, Status
-from cops_lp.engine import driver, stores, threads
+from cops_lp.engine import driver, exact, several, stores, threads
+from cops_lp.engine.failures import OutOfTimeError
 
 from .checks import assert_certified
 from .running import ROOT
@@ -235,7 +236,7 @@ def questions(d):
 @pytest.mark.parametrize("d", [700, 70_000])
 @pytest.mark.parametrize("name", questions(10))
 def test_no_pass_is_begun_after_the_time_limit(name, d, monkeypatch):
-    """Guard: `_check_time` before each pass, also of those that `Problem.prepare`, the proof of
+    """Guard: `check_time` before each pass, also of those that `Problem.prepare`, the proof of
     infeasibility, `nearest_weights`, `prove_mask` and `balance` make."""
     ask = questions(d)[name]
     monkeypatch.setattr(driver, "NEAREST", 0)  # so that swaps take a second read
@@ -247,7 +248,7 @@ def test_no_pass_is_begun_after_the_time_limit(name, d, monkeypatch):
     assert whole.status is (Status.INFEASIBLE if "infeasible" in name else Status.OPTIMAL)
     assert passes >= 1
     seen = set()
-    for limit in range(passes + 1):
+    for limit in range(passes + 2):  # in the last pass but one: what follows may take long
         with monkeypatch.context() as patch:
             clock = Clock(patch, d)
             found = ask(max(limit - 0.5, 0.0))
@@ -260,6 +261,70 @@ def test_no_pass_is_begun_after_the_time_limit(name, d, monkeypatch):
         elif found.status is Status.OPTIMAL:
             assert_certified(found)
     assert seen == {whole.status, Status.TIME_LIMIT}
+
+
+def slices(monkeypatch, seconds):
+    """Clock that the dual simplex alone moves; and the iterations of each of its calls."""
+    now, calls = [0.0], []
+    search = several.kernel.dual_simplex
+
+    def slow(*args):
+        found = search(*args)
+        calls.append(found[1])
+        now[0] += seconds * found[1]
+        return found
+
+    monkeypatch.setattr(several.kernel, "dual_simplex", slow)
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    return now, calls
+
+
+def hard():
+    """Eight controls of one target: a search of some hundred iterations."""
+    rng = np.random.default_rng(5)
+    controls = rng.exponential(size=(8, 1_000)).astype(np.float32)
+    floors = [0.4 * float(np.sort(a)[-100:].sum(dtype=float)) for a in controls]
+    return cops_lp.Problem(np.ones(1_000, np.float32), list(controls), keep=100, floors=floors)
+
+
+@pytest.mark.parametrize("limit", [0.1, 3.0, 20.0])
+def test_a_limit_ends_the_dual_simplex_within_a_slice(limit, monkeypatch):
+    """Guard: the deadline of `several.Search`."""
+    problem = hard()
+    monkeypatch.setattr(several, "_FIRST_SLICE", 0.0)
+    now, calls = slices(monkeypatch, 1.0)
+    found = problem.solve(time_limit=limit)
+    assert found.status is Status.TIME_LIMIT
+    assert calls
+    assert now[0] <= limit + 1.0
+
+
+def test_a_search_in_slices_ends_in_the_same_bits(monkeypatch):
+    """Guard: `rest` and `stalled`, with which the kernel goes on."""
+    problem = hard()
+    whole = problem.solve()
+    monkeypatch.setattr(several, "_FIRST_SLICE", 0.0)
+    monkeypatch.setattr(several, "_SLICE", 0.005)
+    _, calls = slices(monkeypatch, 1e-3)
+    found = problem.solve(time_limit=1e6)
+    assert len(calls) > 2
+    assert found.threshold == whole.threshold
+    assert found.mask.tobytes() == whole.mask.tobytes()
+    assert found.multipliers.tobytes() == whole.multipliers.tobytes()
+    assert found.changed.values.tobytes() == whole.changed.values.tobytes()
+
+
+def test_a_limit_ends_the_two_score_algorithm(monkeypatch):
+    """Guard: `threads.stop_at`, asked for from `exact._LONG` weights on."""
+    rng = np.random.default_rng(0)
+    scores = rng.random((2, 2_000))
+    floors = np.array([[150.0, 0.0]])
+    monkeypatch.setattr(exact, "_LONG", 1_000)
+    before = threading.active_count()
+    assert exact.solve_exact(scores, 200, floors, deadline=time.perf_counter() + 60.0).feasible
+    with pytest.raises(OutOfTimeError):
+        exact.solve_exact(scores, 200, floors, deadline=time.perf_counter() - 1.0)
+    assert threading.active_count() == before
 
 
 def test_a_limit_that_has_passed_before_anything_is_known(tmp_path):

@@ -8,7 +8,6 @@ latter inside the region is one of the former (docs/screening.md).
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -22,7 +21,7 @@ from . import doubles
 from .calibration import Known, Sampled
 from .columns import Columns, find_columns, top_amounts
 from .exact import BEYOND
-from .failures import NotFiniteError, OutOfTimeError
+from .failures import NotFiniteError, check_time
 from .guess import guess_region
 from .nearest import NEAREST
 from .pushing import guess_rays, sample_solver, widened_rays
@@ -81,7 +80,8 @@ def solve_relaxation(
     start : ndarray of float64, shape (K + 2,), optional
         Ray of a dual point near the optimum. It saves time only.
     deadline : float
-        On ``time.perf_counter``'s clock: no pass over the whole store is begun after it.
+        On ``time.perf_counter``'s clock: no pass over the whole store is begun after it, and
+        guesses and exact solvers end at it.
     columns : Columns, optional
         Equal weights outside the store to be solved with it: `Relaxation.columns` tells how many
         of them are kept.
@@ -113,8 +113,8 @@ def solve_relaxation(
         columns = Columns.none(1 + K)
     beside_store = int(columns.counts.sum())
     if d <= (_GROUPED if beside_store else _DIRECT[min(K, 2)]):
-        _check_time(deadline)
-        return solve_all(store, k, floors, mask, magnitudes, columns=columns)
+        check_time(deadline)
+        return solve_all(store, k, floors, mask, magnitudes, columns=columns, deadline=deadline)
     scaling: np.ndarray | None = None
     region: Region | None = None
     found: Relaxation | None = None
@@ -128,7 +128,7 @@ def solve_relaxation(
             sample = store.gather(None if whole else _sample_index(d, K, attempt))
             by_size = K > 0 and not whole and _is_heavy(sample)
         if by_size:
-            _check_time(deadline)
+            check_time(deadline)
             sample, upper = _drawn(store, _sample_size(d, K, attempt), attempt)
         exponents = exponents_of(largest_sizes(sample))
         if scaling is None:
@@ -147,7 +147,9 @@ def solve_relaxation(
             None if known is None or whole else known.scaled(scaling[1:]),
         )
         previous, region = region, None
-        level = _tied_level(told, k * share, expected) if first and not beside_store else None
+        level = (
+            _tied_level(told, k * share, expected, deadline) if first and not beside_store else None
+        )
         first = False
         if level is not None:
             on_face = _solve_face(
@@ -159,14 +161,14 @@ def solve_relaxation(
         if not (attempt > 1 or isinstance(previous, Cone) or beside_store):
             near = None if start is None or attempt else _scaled(start, scaling)
             beside = 2.5 * NEAREST * share if K > 1 and start is None else 0.0
-            region = guess_region(told, k * share, expected, near, whole, beside)
+            region = guess_region(told, k * share, expected, near, whole, beside, deadline)
         if region is None and whole and not beside_store:
             if d <= _SMALL:
                 break
             continue  # too many to push
         if region is None:
             ended = None if found is None else _scaled_ray(found, scaling)
-            region = _cone(told, others, k / d, expected, spread, previous, ended)
+            region = _cone(told, others, k / d, expected, spread, previous, ended, deadline)
         region = replace(region, double=_needs_double(sample, region))
         found = None
         raw = region.unscaled(scaling)
@@ -181,16 +183,16 @@ def solve_relaxation(
             # pass, and another to see that the other scores are finite.
             y = _best_certificate(sample, k * share, expected, region, upper)
             y = scaled_by(y, -scaling[1:])
-            _check_time(deadline)
+            check_time(deadline)
             refuted = _refuted(store, k, floors, y, deadline)
             passes += 1
             if refuted is not None:
-                _check_time(deadline)
+                check_time(deadline)
                 exponents_of(store.screen(raw, None).largest())
                 return replace(refuted, passes=passes + 1)
         # Where the sample is everything, the exact solver takes care of masses.
         equal = None if whole else _masses(sample, region, scaling)
-        _check_time(deadline)
+        check_time(deadline)
         screened = store.screen(raw, mask, equal)
         passes += 1
         if K > 0 and attempt == 0 and not by_size and screened.count * _SHRINK > d > _SMALL:
@@ -210,6 +212,7 @@ def solve_relaxation(
             raw,
             d,
             columns,
+            deadline,
         )
         found = inner.found
         if not found.feasible:
@@ -218,11 +221,11 @@ def solve_relaxation(
                 return _joined(store, screened, inner, 0.0, mask if part else None, passes + 1)
         elif any(region.contains(ray) for ray in _optimal_rays(screened, inner, region, scaling)):
             return _joined(store, screened, inner, raw.width(), mask, passes)
-    _check_time(deadline)
-    return solve_all(store, k, floors, mask, magnitudes, passes, columns=columns)
+    check_time(deadline)
+    return solve_all(store, k, floors, mask, magnitudes, passes, columns=columns, deadline=deadline)
 
 
-def _tied_level(told: Sampled, k: float, floors: np.ndarray) -> float | None:
+def _tied_level(told: Sampled, k: float, floors: np.ndarray, deadline: float) -> float | None:
     """The target of a mass of weights at the threshold, where no floor seems to have a price.
 
     k and floors scaled to the sample. Then the target alone decides on all the others.
@@ -243,7 +246,9 @@ def _tied_level(told: Sampled, k: float, floors: np.ndarray) -> float | None:
     error = _DOUBT * np.sqrt(told.scores[1:] ** 2 @ bounds**2 * (k / total))
     wanted = floors - told.scores[1:, above] @ bounds[above] - error
     weights = _even(A)
-    solve = sample_solver(np.vstack((weights @ A, A)), Columns.none(len(told.scores)), bounds[tied])
+    solve = sample_solver(
+        np.vstack((weights @ A, A)), Columns.none(len(told.scores)), bounds[tied], deadline
+    )
     return level if solve(round(k - more), wanted)[0][0] > 0.0 else None
 
 
@@ -268,7 +273,7 @@ def _solve_face(
     that meet the floors: those with most of the controls together are taken, an ordinary problem.
     """
     K = len(floors)
-    _check_time(deadline)
+    check_time(deadline)
     center = np.zeros(K + 2)
     center[0], center[-1] = 1.0, level
     screened = store.screen(Ellipsoid(center, np.zeros((K + 1, K + 1)), double=True), mask)
@@ -323,11 +328,6 @@ def _solve_face(
     )
 
 
-def _check_time(deadline: float) -> None:
-    if time.perf_counter() >= deadline:
-        raise OutOfTimeError
-
-
 def _cone(
     told: Sampled,
     columns: Columns,
@@ -336,12 +336,13 @@ def _cone(
     spread: float,
     previous: Region | None,
     ended: np.ndarray | None,
+    deadline: float,
 ) -> Cone:
     """Cone of a sample's optima, or where one has failed, that one and where it ended."""
     if isinstance(previous, Cone) and ended is not None:
         rays = previous.rays
     else:
-        rays = guess_rays(told, columns, share, floors, spread)
+        rays = guess_rays(told, columns, share, floors, spread, deadline)
     return Cone(rays if ended is None else widened_rays(rays, told, columns, share, ended, spread))
 
 
@@ -386,6 +387,7 @@ def _solve_open(
     region: Region,
     d: int,
     outside: Columns,
+    deadline: float,
 ) -> _Inner:
     """Solve for the open weights, less than all d of them by guessing again."""
     K = len(floors)
@@ -393,7 +395,7 @@ def _solve_open(
     middle = None if isinstance(region, Cone) else region.center / region.center[0]
     inner = store.open_store(screened)
     kept = inner.new_mask()
-    how: dict[str, Any] = {"columns": columns}
+    how: dict[str, Any] = {"columns": columns, "deadline": deadline}
     # After a cone another one is likely, which costs more than some ten thousand weights.
     least = _SMALL if middle is None and K == 1 else _DIRECT[min(K, 2)]
     if inner.size * _SHRINK <= d and inner.size > least:

@@ -15,7 +15,9 @@ from ..kernels import two_score as kernel
 from ..kernels.direct import two_score_vertex
 from ..tolerances import slack_alone
 from .columns import exact_sum, find_columns, solve_selection
+from .failures import OutOfTimeError
 from .several import solve_several
+from .threads import stop_at
 from .ties import lowest_first
 from .vertex import Vertex
 
@@ -26,6 +28,7 @@ BEYOND = 2.0**900
 
 _LEAST = 2.0**-1074
 _MANY = 1 << 14  # weights from which equal ones are looked for
+_LONG = 1 << 19  # weights from which a step may take so long that time is looked at
 _NO_INDEX = np.empty(0, np.int64)
 _NO_VALUES = np.empty(0)
 
@@ -38,6 +41,7 @@ def solve_exact(
     hints: np.ndarray | None = None,
     ordered: bool = True,
     upper: np.ndarray | None = None,
+    deadline: float = math.inf,
 ) -> Vertex:
     """Solve max c·x over 1·x = k, A x ≥ b, 0 ≤ x ≤ u for finite scores in memory.
 
@@ -57,6 +61,9 @@ def solve_exact(
         Whether, for K = 1, the lowest of equal weights must be the ones that are kept.
     upper : ndarray of float64, shape (n,), optional
         Upper bounds, whole numbers: how many equal weights each column stands for. 1 if not given.
+    deadline : float
+        On ``time.perf_counter``'s clock. OutOfTimeError where it comes first, unless the
+        answer is a moment away.
 
     Returns
     -------
@@ -76,11 +83,11 @@ def solve_exact(
     if upper is None:
         equal = find_columns(scores) if n >= _MANY else scores[:, :0]
         if equal.shape[1]:
-            return _solve_grouped(scores, equal, k, floors, magnitudes)
-        return _solve_each(scores, k, floors, magnitudes, ordered, hints)
+            return _solve_grouped(scores, equal, k, floors, magnitudes, deadline)
+        return _solve_each(scores, k, floors, magnitudes, ordered, hints, deadline)
     if len(floors) == 0:
         return solve_selection(scores[0], k, upper)
-    return solve_several(scores, k, floors, magnitudes, upper)
+    return solve_several(scores, k, floors, magnitudes, upper, deadline)
 
 
 def _solve_each(
@@ -90,6 +97,7 @@ def _solve_each(
     magnitudes: np.ndarray | None,
     ordered: bool,
     hints: np.ndarray | None = None,
+    deadline: float = math.inf,
 ) -> Vertex:
     """Solve with every weight a column of its own."""
     n = scores.shape[1]
@@ -102,8 +110,8 @@ def _solve_each(
             True, nothing, nothing, (threshold, 0.0), flags.view(bool), _NO_INDEX, _NO_VALUES
         )
     if len(floors) > 1:
-        return solve_several(scores, k, floors, magnitudes)
-    return _solve_two_scores(scores, k, floors, magnitudes, ordered, hints)
+        return solve_several(scores, k, floors, magnitudes, deadline=deadline)
+    return _solve_two_scores(scores, k, floors, magnitudes, ordered, hints, deadline)
 
 
 def _solve_two_scores(
@@ -113,23 +121,28 @@ def _solve_two_scores(
     magnitudes: np.ndarray | None,
     ordered: bool,
     hints: np.ndarray | None,
+    deadline: float,
 ) -> Vertex:
     n = scores.shape[1]
     kept, near = np.empty(n, dtype=bool), np.empty(n if ordered else 0, dtype=bool)
     point, fractional, values = np.zeros(6), np.empty(2, np.int64), np.empty(2)
-    code, inside, equal = two_score_vertex(
-        scores,
-        k,
-        *floors[0],
-        0.0 if magnitudes is None else magnitudes[0],
-        0.0 if magnitudes is None else slack_alone(1.0),
-        _NO_VALUES if hints is None else hints,
-        kept.view(np.uint8),
-        near,
-        point,
-        fractional,
-        values,
-    )
+    with stop_at(deadline if n >= _LONG else math.inf) as stop:
+        code, inside, equal = two_score_vertex(
+            scores,
+            k,
+            *floors[0],
+            0.0 if magnitudes is None else magnitudes[0],
+            0.0 if magnitudes is None else slack_alone(1.0),
+            _NO_VALUES if hints is None else hints,
+            kept.view(np.uint8),
+            near,
+            point,
+            fractional,
+            values,
+            stop,
+        )
+    if code == kernel.STOPPED:
+        raise OutOfTimeError
     lam, _, mu_hi, mu_lo, terms, excess = point.tolist()
     if code == kernel.INFEASIBLE:
         return Vertex(
@@ -164,6 +177,7 @@ def _solve_grouped(
     k: int,
     floors: np.ndarray,
     magnitudes: np.ndarray | None,
+    deadline: float,
 ) -> Vertex:
     """Solve where many weights are equal to a column of `equal`, shape (1 + K, m)."""
     members = [np.flatnonzero((scores == column[:, None]).all(axis=0)) for column in equal.T]
@@ -173,7 +187,8 @@ def _solve_grouped(
     rest = np.flatnonzero(outside)
     n = len(rest)
     upper = np.append(np.ones(n), [len(member) for member in members])
-    vertex = solve_exact(np.hstack((scores[:, rest], equal)), k, floors, magnitudes, upper=upper)
+    columns = np.hstack((scores[:, rest], equal))
+    vertex = solve_exact(columns, k, floors, magnitudes, upper=upper, deadline=deadline)
     amounts = vertex.amounts().astype(np.int64)
     kept = np.zeros(scores.shape[1], dtype=bool)
     kept[rest] = amounts[:n] > 0

@@ -5,11 +5,13 @@ Next to these Python's own OverflowError: a sum of scores is beyond float64.
 
 from __future__ import annotations
 
-__all__ = ["ChangedError", "NotFiniteError", "OutOfTimeError"]
+import time
+
+__all__ = ["ChangedError", "NotFiniteError", "OutOfTimeError", "check_time"]
 
 
 class OutOfTimeError(Exception):
-    """The deadline came before the next pass over the scores."""
+    """The deadline came before the relaxation's optimum."""
 
 
 class NotFiniteError(Exception):
@@ -18,3 +20,9 @@ class NotFiniteError(Exception):
 
 class ChangedError(Exception):
     """Two passes over the scores contradict each other."""
+
+
+def check_time(deadline: float) -> None:
+    """Raise OutOfTimeError where a deadline on ``time.perf_counter``'s clock has come."""
+    if time.perf_counter() >= deadline:
+        raise OutOfTimeError

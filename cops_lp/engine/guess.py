@@ -26,6 +26,7 @@ def guess_region(
     start: np.ndarray | None,
     exact: bool,
     beside: float,
+    deadline: float = math.inf,
 ) -> Ellipsoid | None:
     """Ellipsoid that very likely holds the dual optimum; None where that can't be told.
 
@@ -42,6 +43,8 @@ def guess_region(
     beside : float
         How many of its weights on either side of the optimum's threshold to leave open in any
         case.
+    deadline : float
+        On ``time.perf_counter``'s clock. OutOfTimeError where it comes first.
     """
     r = sample.scores.shape[1]
     few = min(k, r - k)
@@ -50,7 +53,7 @@ def guess_region(
     if len(floors) == 0:
         return _interval(sample.scores[0], k, exact)
     if start is not None:
-        return estimate_region(sample, k, floors, start, r / 4, exact, beside)
+        return estimate_region(sample, k, floors, start, r / 4, exact, beside, deadline)
     count = min(r, max(_FIRST, int(_KEPT * r / few)))
     stride = r // count
     part = replace(
@@ -62,9 +65,9 @@ def guess_region(
     part = replace(part, share=sample.share * share)
     bounds = part.upper if len(part.upper) else None
     wanted = part.like_own_best(k * share, floors * share)
-    ray, _ = Repeated(part.scores, upper=bounds).solve(round(k * share), wanted)
+    ray, _ = Repeated(part.scores, upper=bounds, deadline=deadline).solve(round(k * share), wanted)
     rough = 3.0 * math.sqrt(few * (1.0 / share - 1.0)) + 1.0 / share
-    return estimate_region(sample, k, floors, ray, rough, exact, beside)
+    return estimate_region(sample, k, floors, ray, rough, exact, beside, deadline)
 
 
 def _interval(c: np.ndarray, k: float, exact: bool) -> Ellipsoid | None:

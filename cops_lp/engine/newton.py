@@ -19,6 +19,7 @@ import numpy as np
 
 from ..kernels import newton as kernel
 from .calibration import Sampled
+from .failures import check_time
 from .region import Ellipsoid
 
 __all__ = ["FEW", "estimate_region"]
@@ -44,6 +45,7 @@ def estimate_region(
     rough: float,
     exact: bool,
     beside: float,
+    deadline: float = math.inf,
 ) -> Ellipsoid | None:
     """Ellipsoid around the dual optimum.
 
@@ -62,6 +64,8 @@ def estimate_region(
         False for a sample: the region then allows for its scatter.
     beside : float
         How many weights on either side of the threshold to leave open in any case.
+    deadline : float
+        On ``time.perf_counter``'s clock. OutOfTimeError where it comes first.
 
     Returns
     -------
@@ -80,7 +84,7 @@ def estimate_region(
     least = float(min(24 * (K + 1), sample.scores.shape[1]))
     few = min(k, sample.scores.shape[1] - k)
     goal = least if exact else max(6.0 * math.sqrt(few), least)
-    found = _descend(sample, wanted, start[1:] / start[0], rough, goal)
+    found = _descend(sample, wanted, start[1:] / start[0], rough, goal, deadline)
     if found is None:
         return None
     scatter = np.zeros((K + 1, K + 1))
@@ -91,7 +95,7 @@ def estimate_region(
             scatter = sample.scatter(r > 0.0, found.held)
         else:
             wanted, scatter = sample.corrected(np.append(floors, k), r > 0.0, k)
-            found = _descend(sample, wanted, found.y, 3.0 * math.sqrt(few), goal)
+            found = _descend(sample, wanted, found.y, 3.0 * math.sqrt(few), goal, deadline)
             if found is None:
                 return None
     oval = _ellipsoid(found, scatter, beside)
@@ -101,7 +105,7 @@ def estimate_region(
 
 
 def _descend(
-    sample: Sampled, wanted: np.ndarray, y: np.ndarray, rough: float, goal: float
+    sample: Sampled, wanted: np.ndarray, y: np.ndarray, rough: float, goal: float, deadline: float
 ) -> _State | None:
     """Newton's method from a point (λ, μ), with windows that shrink; None where it fails."""
     scores = sample.scores
@@ -113,6 +117,7 @@ def _descend(
     best: _State | None = None
     window, count = 0.0, 0
     for _ in range(_STEPS):
+        check_time(deadline)
         if count:  # the density at the threshold hardly changes from one step to the next
             window *= size / count
         else:

@@ -17,6 +17,7 @@ import numpy as np
 from .calibration import Sampled
 from .columns import Columns, find_columns, solve_selection
 from .exact import solve_exact
+from .failures import check_time
 from .newton import FEW
 from .region import Cone, infinite_ray
 from .screened import ScreenedArrays
@@ -35,7 +36,12 @@ _LEAST = 4096  # sampled weights below which that does not pay
 
 
 def guess_rays(
-    told: Sampled, columns: Columns, share: float, floors: np.ndarray, spread: float
+    told: Sampled,
+    columns: Columns,
+    share: float,
+    floors: np.ndarray,
+    spread: float,
+    deadline: float = math.inf,
 ) -> np.ndarray:
     """Rays around the dual optimum of a sample, at right-hand sides pushed both ways.
 
@@ -50,6 +56,8 @@ def guess_rays(
         Floors scaled to the sample, b r / d.
     spread : float
         By how many standard deviations of the sampled sums to push.
+    deadline : float
+        On ``time.perf_counter``'s clock. OutOfTimeError where it comes first.
 
     Returns
     -------
@@ -64,7 +72,7 @@ def guess_rays(
     sample, upper = told.scores, told.upper if len(told.upper) else None
     K, r = len(floors), sample.shape[1]
     total = (r if upper is None else float(upper.sum())) + float(columns.counts.sum())
-    solve = sample_solver(sample, columns, upper)
+    solve = sample_solver(sample, columns, upper, deadline)
     floors = told.like_own_best(share * r, floors)
     # A threshold with few sampled weights beyond it says little: there the region is open.
     k = share * r
@@ -108,12 +116,15 @@ def guess_rays(
 
 
 def sample_solver(
-    sample: np.ndarray, columns: Columns, bounds: np.ndarray | None
+    sample: np.ndarray,
+    columns: Columns,
+    bounds: np.ndarray | None,
+    deadline: float = math.inf,
 ) -> Callable[[int, np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """Solve (k, floors) on a sample; see :class:`Repeated`."""
     equal = find_columns(sample)
     if bounds is None and equal.shape[1] + len(columns.counts) == 0:
-        return SampleSearch(sample)
+        return SampleSearch(sample, deadline)
     own = np.ones(sample.shape[1]) if bounds is None else bounds
     # Equal weights are one column: a sample of masses is a small problem.
     place = np.full(sample.shape[1], -1)
@@ -125,7 +136,7 @@ def sample_solver(
     upper = np.concatenate((own[rest], counts, columns.counts)).astype(np.float64)
     place[rest] = equal.shape[1] + np.arange(len(rest))
     every = np.concatenate((len(rest) + np.arange(equal.shape[1]), np.arange(len(rest))))
-    search = Repeated(scores, upper=upper)
+    search = Repeated(scores, upper=upper, deadline=deadline)
 
     def solve(k: int, floors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         ray, kept = search.solve(k, floors)
@@ -170,10 +181,13 @@ class SampleSearch:
     ----------
     sample : ndarray of float64, shape (1 + K, r)
         Finite scores of about 1 at most.
+    deadline : float
+        On ``time.perf_counter``'s clock. OutOfTimeError where it comes first.
     """
 
-    def __init__(self, sample: np.ndarray) -> None:
+    def __init__(self, sample: np.ndarray, deadline: float = math.inf) -> None:
         self._sample = sample
+        self._deadline = deadline
         self._region: Cone | None = None
         self._screened: ScreenedArrays | None = None
         self._mask = np.zeros(sample.shape[1], dtype=bool)
@@ -195,23 +209,27 @@ class SampleSearch:
                     whole[open_.index] = kept
                     return ray, whole
         if self._outer is None:
-            self._outer = Repeated(sample)
+            self._outer = Repeated(sample, deadline=self._deadline)
         return self._outer.solve(k, floors)
 
     def _screen(self, share: float, floors: np.ndarray) -> None:
         inner = np.ascontiguousarray(self._sample[:, ::_STRIDE])
         scaled = floors * (inner.shape[1] / self._sample.shape[1])
         told = Sampled(inner, _NONE, 1.0, 0)
-        self._region = Cone(guess_rays(told, Columns.none(len(inner)), share, scaled, _SPREAD))
+        self._region = Cone(
+            guess_rays(told, Columns.none(len(inner)), share, scaled, _SPREAD, self._deadline)
+        )
         self._screened = ArrayStore(tuple(self._sample)).screen(self._region, self._mask)
         opened = np.ascontiguousarray(self._screened.scores, dtype=np.float64)
-        self._inner = Repeated(opened, self._region.lam_range() if len(floors) == 1 else None)
+        hints = self._region.lam_range() if len(floors) == 1 else None
+        self._inner = Repeated(opened, hints, deadline=self._deadline)
 
 
 class Repeated:
     """One set of scores, solved again and again; from two controls on, from the last basis.
 
-    `scores`, `hints` and `upper` as in :func:`.exact.solve_exact`; any upper bounds > 0.
+    `scores`, `hints`, `upper` and `deadline` as in :func:`.exact.solve_exact`, with any upper
+    bounds above 0.
     """
 
     def __init__(
@@ -219,16 +237,19 @@ class Repeated:
         scores: np.ndarray,
         hints: np.ndarray | None = None,
         upper: np.ndarray | None = None,
+        deadline: float = math.inf,
     ) -> None:
+        self._deadline = deadline
         self._scores = scores
         self._hints = hints
         self._upper = upper
         self._search = None
         if len(scores) > 2 or (upper is not None and len(scores) > 1):
-            self._search = Search(scores, upper)
+            self._search = Search(scores, upper, deadline)
 
     def solve(self, k: int, floors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Ray of the dual optimum (at infinity where the floors cannot be met), and where x = u."""
+        check_time(self._deadline)
         parts = np.stack((floors, np.zeros(len(floors))), axis=1)
         total = self._scores.shape[1] if self._upper is None else self._upper.sum()
         if self._search is not None and 0 < k < total:
@@ -236,7 +257,9 @@ class Repeated:
         if self._upper is not None:
             vertex = solve_selection(self._scores[0], min(max(k, 1), int(total)), self._upper)
             return np.array([1.0, *np.zeros(len(floors)), vertex.threshold[0]]), vertex.kept
-        vertex = solve_exact(self._scores, k, parts, hints=self._hints, ordered=False)
+        vertex = solve_exact(
+            self._scores, k, parts, hints=self._hints, ordered=False, deadline=self._deadline
+        )
         return _vertex_ray(vertex), vertex.kept
 
 

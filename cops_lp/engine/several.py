@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
+import time
 from fractions import Fraction
 
 import numpy as np
@@ -15,11 +16,14 @@ import numpy as np
 from ..kernels import dual_simplex as kernel
 from ..tolerances import JOINT_TOLERANCE, slack_alone, slack_met, slack_together
 from .columns import exact_sum, first_amounts, nearest_to, top_amounts
+from .failures import OutOfTimeError, check_time
 from .vertex import Vertex
 
 __all__ = ["Search", "solve_several"]
 
 _LIMIT = 3_000  # iterations; a few hundred have been enough for any input that has an end
+_FIRST_SLICE = 1e7  # entries read in a search before a first look at the clock: some 50 ms
+_SLICE = 0.2  # seconds between later looks
 _LOWERINGS = 8
 _UNEVEN = 0.7
 _TIED = 1e-14  # of its terms: a combined score that may be the threshold
@@ -41,17 +45,25 @@ class Search:
         Scaled to absolute values of about 1 at most. Contiguous rows.
     upper : ndarray of float64, shape (n,), > 0, optional
         Upper bounds; 1 where not given.
+    deadline : float
+        On ``time.perf_counter``'s clock: runs that take more than a moment end at it by
+        OutOfTimeError.
     """
 
-    def __init__(self, scores: np.ndarray, upper: np.ndarray | None = None) -> None:
+    def __init__(
+        self, scores: np.ndarray, upper: np.ndarray | None = None, deadline: float = math.inf
+    ) -> None:
         K, n = len(scores) - 1, scores.shape[1]
         self.scores = scores
+        self.deadline = deadline
         self.upper = np.ones(n) if upper is None else upper
         self.basis = np.empty(1 + K, dtype=np.int64)
         self.state = np.zeros(n, dtype=np.uint8)
         self.values = np.zeros((1 + K, 2))
         self.prices = np.zeros((1 + K, 2))
         self.ray = np.zeros(1 + K)
+        self._rest = np.zeros((1 + K, 4))
+        self._stalled = np.zeros(1, dtype=np.int64)
         self.iterations = 0
         self._warm = False
         self._second = np.empty(n)
@@ -59,22 +71,44 @@ class Search:
 
     def run(self, k: float, floors: np.ndarray, doubt: np.ndarray) -> int:
         """Solve for 0 < k < Σ u and floors in parts, shape (K, any); returns the kernel's code."""
-        code, iterations, _ = kernel.dual_simplex(
-            self.scores,
-            self.upper,
-            self._second,
-            k,
-            floors,
-            doubt,
-            self.basis,
-            self.state,
-            self._warm,
-            _LIMIT,
-            self.values,
-            self.prices,
-            self.ray,
-        )
-        self.iterations += iterations
+        warm = 1 if self._warm else 0
+        left = _LIMIT
+        size = len(self.scores) * (self.scores.shape[1] + 10 * len(self.scores) ** 2)
+        steps = left if self.deadline == math.inf else min(max(int(_FIRST_SLICE / size), 1), left)
+        self._warm = False  # for whoever goes on after running out of time
+        start = time.perf_counter()
+        while True:
+            code, iterations, _ = kernel.dual_simplex(
+                self.scores,
+                self.upper,
+                self._second,
+                k,
+                floors,
+                doubt,
+                self.basis,
+                self.state,
+                warm,
+                steps,
+                self.values,
+                self.prices,
+                self.ray,
+                self._rest,
+                self._stalled,
+            )
+            self.iterations += iterations
+            left -= iterations
+            if code != kernel.UNFINISHED:
+                break
+            if left == 0:
+                code = kernel.NUMERICAL
+                break
+            end = time.perf_counter()
+            if end >= self.deadline:
+                raise OutOfTimeError
+            # Half of the time there is, as it has gone so far: none ends far beyond.
+            span = min(0.5 * (self.deadline - end), _SLICE)
+            steps = min(max(int(steps * span / max(end - start, 1e-6)), 1), left)
+            warm, start = 2, end
         self._warm = code != kernel.NUMERICAL
         return int(code)
 
@@ -101,12 +135,13 @@ def solve_several(
     floors: np.ndarray,
     magnitudes: np.ndarray | None = None,
     upper: np.ndarray | None = None,
+    deadline: float = math.inf,
 ) -> Vertex:
     """Solve max c·x over 1·x = k, A x ≥ b, 0 ≤ x ≤ u with the dual simplex.
 
     Parameters and result are those of :func:`.exact.solve_exact`, for K ≥ 1 and 0 < k < Σ u.
     """
-    search = Search(scores, upper)
+    search = Search(scores, upper, deadline)
     doubt = np.where(floors[:, 1] != 0.0, np.abs(floors[:, 0]) * 2.0**-104, 0.0)
     code = search.run(k, floors, doubt)
     best = _vertex(search, k, floors, code)
@@ -117,6 +152,7 @@ def solve_several(
         if given is None:
             return _infeasible(search, k)
         floors = given
+        check_time(deadline)
         code = search.run(k, floors, doubt)
         best = _vertex(search, k, floors, code)
     # Floors that contradict each other by rounding, or fix almost the same sum twice, have
@@ -137,6 +173,7 @@ def solve_several(
             parts = -lower * np.maximum(magnitudes + _held(search), np.abs(floors[:, 0]))
             parts *= _UNEVEN ** np.arange(len(floors))  # of two that say the same, one gives way
             lowered = np.concatenate((floors, parts[:, None]), axis=1)
+        check_time(deadline)
         code = search.run(k, lowered, doubt)
         vertex = _vertex(search, k, floors, code)
         if code == kernel.OPTIMAL and not (best.feasible and _error(vertex) >= _error(best)):

@@ -6,16 +6,21 @@ or an interrupt to leak. Where no more threads can be started, fewer do the same
 
 from __future__ import annotations
 
+import math
 import operator
 import os
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
+
+import numpy as np
 
 from ..errors import ProblemError
 
-__all__ = ["Beside", "map_parts", "thread_count"]
+__all__ = ["Beside", "map_parts", "stop_at", "thread_count"]
 
 Part = TypeVar("Part")
 Result = TypeVar("Result")
@@ -125,6 +130,34 @@ class _Helper:
             self._run()
         finally:
             self._ended.set()
+
+
+@contextmanager
+def stop_at(deadline: float) -> Iterator[np.ndarray]:
+    """Flag, uint8 of shape (1,), that compiled code may look at: 1 once a deadline has come.
+
+    A thread waits for it within the ``with`` block; where none can be started, the flag tells only
+    whether it had come before.
+    """
+    stop = np.zeros(1, dtype=np.uint8)
+    left = deadline - time.perf_counter()
+    if not 0.0 < left < math.inf:
+        stop[0] = left <= 0.0
+        yield stop
+        return
+    ended = threading.Event()
+
+    def wait() -> None:
+        stop[0] = not ended.wait(min(left, threading.TIMEOUT_MAX))
+
+    helper = _Helper(wait)
+    try:
+        helper.start()
+        yield stop
+    finally:
+        ended.set()
+        for error in helper.join():
+            raise error
 
 
 def thread_count(threads: int | None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -75,6 +76,7 @@ def solve_all(
     passes: int = 0,
     hints: np.ndarray | None = None,
     columns: Columns | None = None,
+    deadline: float = math.inf,
 ) -> Relaxation:
     """Leave every weight open: for small problems, and where guesses keep failing.
 
@@ -95,6 +97,7 @@ def solve_all(
         scaled_by(magnitudes, -scaling[1:]),
         hints=hints if hints is None else scaled_by(hints, scaling[1:] - scaling[0]),
         upper=upper,
+        deadline=deadline,
     )
     if mask is not None:
         store.close()  # what may still make the mask's pages would overwrite it

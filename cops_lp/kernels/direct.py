@@ -14,6 +14,7 @@ from ._jit import compiled
 from .two_score import (
     INFEASIBLE,
     OPTIMAL,
+    STOPPED,
     _add,
     _is_near,
     _size_where,
@@ -90,12 +91,12 @@ def sum_kept(scores, kept, sums, sizes):
 
 
 @compiled
-def _guessed(c, a, k, floor, flags):
+def _guessed(c, a, k, floor, flags, stop):
     """Multipliers on both sides of a few weights' optimal one; none where they have none."""
     few_c, few_a = c[::_STRIDE].copy(), a[::_STRIDE].copy()
     n = len(few_c)
     few = min(max((k * n) // len(c), 1), n - 1)
-    found = two_score(few_c, few_a, few, floor / _STRIDE, 0.0, 0.0, np.empty(0), flags[:n])
+    found = two_score(few_c, few_a, few, floor / _STRIDE, 0.0, 0.0, np.empty(0), flags[:n], stop)
     guesses = np.empty(2)
     guesses[0], guesses[1] = found[1] * (1.0 - _BESIDE), found[1] * (1.0 + _BESIDE)
     return guesses if found[0] == OPTIMAL else guesses[:0]
@@ -138,7 +139,7 @@ def _any_equal(c, a, lam, rest, mu_hi, mu_lo):
 
 @compiled
 def two_score_vertex(
-    scores, k, b_hi, b_lo, size, tolerance, hints, flags, near, point, fractional, values
+    scores, k, b_hi, b_lo, size, tolerance, hints, flags, near, point, fractional, values, stop
 ):
     """Solve with one control, and measure what the answer lacks to a proof.
 
@@ -163,11 +164,13 @@ def two_score_vertex(
         λ and μ, double-doubles, the weights' part of the gap, and by how much x exceeds the floor.
     fractional, values : int64 and float64, shape (2,), filled
         Where 0 < x < 1, ascending, and x there.
+    stop : uint8, shape (1,)
+        As of :func:`.two_score.two_score`.
 
     Returns
     -------
     code : int
-        OPTIMAL or INFEASIBLE.
+        OPTIMAL, INFEASIBLE or, with nothing else of use, STOPPED.
     inside : int
         How many weights are fractional.
     equal : bool
@@ -175,12 +178,14 @@ def two_score_vertex(
     """
     c, a = scores[0], scores[1]
     if len(c) >= _MANY and len(hints) == 0:
-        hints = _guessed(c, a, k, b_hi, flags)
-    found = two_score(c, a, k, b_hi, b_lo, 0.0, hints, flags)
+        hints = _guessed(c, a, k, b_hi, flags, stop)
+    found = two_score(c, a, k, b_hi, b_lo, 0.0, hints, flags, stop)
     if found[0] == INFEASIBLE and tolerance > 0.0:
         slack = tolerance * (size + _size_where(a, flags))
-        found = two_score(c, a, k, b_hi, b_lo, slack, hints[:0], flags)
+        found = two_score(c, a, k, b_hi, b_lo, slack, hints[:0], flags, stop)
     code, lam, rest, mu_hi, mu_lo, p, q, x_p, x_q, _, b_hi, b_lo = found
+    if code == STOPPED:
+        return code, 0, False
     if code == INFEASIBLE:
         point[2], point[3] = mu_hi, mu_lo
         return code, 0, False

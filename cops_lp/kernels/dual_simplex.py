@@ -41,6 +41,7 @@ __all__ = [
     "INFEASIBLE",
     "NUMERICAL",
     "OPTIMAL",
+    "UNFINISHED",
     "combined_gap",
     "combined_score",
     "dual_simplex",
@@ -51,6 +52,7 @@ __all__ = [
 OPTIMAL = 0
 INFEASIBLE = 1
 NUMERICAL = 2
+UNFINISHED = 3
 
 _BASIC = 2  # state of a basic weight; 0 and 1 are the bounds
 _FLOAT = 2.3e-16  # a little more than half a unit in the last place, twice
@@ -435,7 +437,8 @@ def _narrow(index, theta, error, weight, count, need, keys, mass):
 
 @compiled
 def dual_simplex(
-    scores, upper, p, k, floors, doubt, basis, state, warm, limit, values, prices, ray
+    scores, upper, p, k, floors, doubt, basis, state, warm, limit,
+    values, prices, ray, rest, stalled,
 ):  # fmt: skip
     """Solve max c·x over 1·x = k, A x ≥ b, 0 ≤ x ≤ u in an optimal vertex.
 
@@ -454,11 +457,13 @@ def dual_simplex(
     doubt : float64, shape (K,), ≥ 0
         By how much b may be wrong; violations that this explains do not count.
     basis : int64, shape (K + 1,), changed
-        Basic columns: a weight's index, or n + j for the slack of floor j. Read when `warm`.
+        Basic columns: a weight's index, or n + j for the slack of floor j. Read when warm.
     state : uint8, shape (n,), changed
-        0: on 0; 1: on u; 2: basic. Read when `warm`. A final basis of the same scores
+        0: on 0; 1: on u; 2: basic. Read when warm. A final basis of the same scores
         is a start for any k and floors.
-    warm : bool
+    warm : int
+        0: a start from the target alone. 1: from `basis` and `state`. 2: going on, to the same
+        bits, where a call of the same problem ended UNFINISHED.
     limit : int
         Most iterations.
     values : float64, shape (K + 1, 2), filled
@@ -468,11 +473,15 @@ def dual_simplex(
         (μ, −λ), double-doubles.
     ray : float64, shape (K + 1,), filled
         When INFEASIBLE (θ, y): y ≥ 0 has yᵀb > T_k(Aᵀy), θ is the k-th largest of Aᵀy.
+    rest : float64, shape (K + 1, 4), changed
+        The right-hand side less the weights on 1, in parts. Read when going on.
+    stalled : int64, shape (1,), changed
+        Iterations in a row that have left the dual as it was. Read when going on.
 
     Returns
     -------
     code : int
-        OPTIMAL, INFEASIBLE or NUMERICAL (singular basis, or `limit` reached).
+        OPTIMAL, INFEASIBLE, NUMERICAL (singular basis) or UNFINISHED (`limit` reached).
     iterations : int
     stalls : int
         How many iterations left the dual as it was, by Bland's rule.
@@ -499,7 +508,6 @@ def dual_simplex(
     rho_hi = np.empty(m)
     rho_lo = np.empty(m)
     rho_size = np.empty(m)
-    rest = np.empty((m, 4))
     rest_hi = np.empty(m)
     rest_lo = np.empty(m)
     value_size = np.empty(m)
@@ -516,23 +524,25 @@ def dual_simplex(
     gauge = (K + 4) * _FLOAT
     none = np.int64(-1)
 
-    if not warm:
+    if warm == 0:
         basis[0] = _fill(scores[0], upper, k, state, theta, error, keys, mass)
         for j in range(K):
             basis[1 + j] = n + j
-    for j in range(m):
-        for part in range(4):
-            rest[j, part] = 0.0
-    rest[0, 0] = k
-    for j in range(K):
-        for part in range(floors.shape[1]):
-            _accumulate(rest[1 + j], floors[j, part])
-    for i in range(n):
-        if state[i] == 1:
-            _move(rest, scores, i, -upper[i])
+    if warm != 2:
+        stalled[0] = 0
+        for j in range(m):
+            for part in range(4):
+                rest[j, part] = 0.0
+        rest[0, 0] = k
+        for j in range(K):
+            for part in range(floors.shape[1]):
+                _accumulate(rest[1 + j], floors[j, part])
+        for i in range(n):
+            if state[i] == 1:
+                _move(rest, scores, i, -upper[i])
 
-    stalls = stalled = 0
-    bland = False
+    stalls = 0
+    bland = stalled[0] > 3 * m
     for iteration in range(limit):
         if not _invert(scores, basis, inv_hi, inv_lo, inv_size):
             return NUMERICAL, iteration, stalls
@@ -712,11 +722,10 @@ def dual_simplex(
                 entering = index[0]
         if zero and tie == 0.0:
             stalls += 1
-            stalled += 1
-            bland = stalled > 3 * m
+            stalled[0] += 1
         else:
-            stalled = 0
-            bland = False
+            stalled[0] = 0
+        bland = stalled[0] > 3 * m
 
         # Exchange the two.
         i = basis[leaving]
@@ -729,7 +738,7 @@ def dual_simplex(
                 _move(rest, scores, entering, upper[entering])
             state[entering] = _BASIC
         basis[leaving] = entering
-    return NUMERICAL, limit, stalls
+    return UNFINISHED, limit, stalls
 
 
 @compiled

@@ -24,6 +24,7 @@ from ._jit import compiled
 __all__ = [
     "INFEASIBLE",
     "OPTIMAL",
+    "STOPPED",
     "floor_excess",
     "gap_terms",
     "least_kept",
@@ -35,6 +36,7 @@ __all__ = [
 
 OPTIMAL = 0
 INFEASIBLE = 1
+STOPPED = 2
 
 _FEW = 8  # weights in which two masks differ: close enough for tangents alone
 _FIRST = np.int64(0)  # a plain 0 has a type of its own, for which callees are compiled once more
@@ -585,7 +587,7 @@ def _evaluate(c, a, lam, rest, k, hi_in, over, base, s):
 
 
 @compiled
-def two_score(c, a, k, b_hi, b_lo, slack, hints, flags):
+def two_score(c, a, k, b_hi, b_lo, slack, hints, flags, stop):
     """Solve max c·x over 1·x = k, a·x ≥ b, 0 ≤ x ≤ 1, exactly.
 
     Parameters
@@ -601,11 +603,13 @@ def two_score(c, a, k, b_hi, b_lo, slack, hints, flags):
         Values of λ to try first; good ones save steps. Anything else does no harm.
     flags : uint8, shape (n,), filled
         1 where x = 1.
+    stop : uint8, shape (1,)
+        Looked at before each step: another thread sets it where there is no more time.
 
     Returns
     -------
     code : int
-        OPTIMAL or INFEASIBLE.
+        OPTIMAL, INFEASIBLE or, with nothing else of use, STOPPED.
     lam, rest : float
         λ ≥ 0, a double-double.
     mu_hi, mu_lo : float
@@ -720,6 +724,8 @@ def two_score(c, a, k, b_hi, b_lo, slack, hints, flags):
     seed = np.uint64(88172645463325252)
     size_before = n
     while not at_tie:
+        if stop[0]:
+            return STOPPED, low, 0.0, mu_hi, mu_lo, none, none, 0.0, 0.0, steps, b_hi, b_lo
         # Decide what the bracket decides; keep the rest.
         n = len(c)
         decided = np.empty(n, np.uint8)
