@@ -127,7 +127,7 @@ def _solve_two_scores(
         fractional,
         values,
     )
-    lam, rest, mu_hi, mu_lo, terms, excess = point.tolist()
+    lam, _, mu_hi, mu_lo, terms, excess = point.tolist()
     if code == kernel.INFEASIBLE:
         return Vertex(
             False,
@@ -227,8 +227,9 @@ def scaled_floors(floors: np.ndarray, exponents: np.ndarray) -> np.ndarray:
     scores stay so, but do not overflow.
     """
     with np.errstate(over="ignore"):
-        scaled = np.clip(np.ldexp(floors, -exponents), -BEYOND, BEYOND)
-    return np.asarray(np.where(scaled == 0.0, np.sign(floors) * _LEAST, scaled))
+        scaled = np.ldexp(floors, -exponents)
+    scaled = np.minimum(np.maximum(scaled, -BEYOND), BEYOND)
+    return np.asarray(np.where(scaled, scaled, np.sign(floors) * _LEAST))
 
 
 def kept_copies(
