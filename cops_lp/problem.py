@@ -348,6 +348,10 @@ class Problem:
             for j in range(len(self.controls)):
                 self._attainable(1 + j, threads, deadline)
 
+    def has_floors(self) -> bool:
+        """Whether `floors` were given, or asked for before."""
+        return self.retain is None or self._from_retain is not None
+
     def known_floors(self) -> np.ndarray:
         """`floors` without reading a score: NaN where `retain` needs a best not known yet."""
         if self.retain is None or all(

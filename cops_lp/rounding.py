@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from itertools import combinations
 from math import comb
 
@@ -98,15 +99,24 @@ def assign_fractional(
     """
     f = len(x)
     chosen = np.zeros(f, dtype=bool)
+    if count == 0:
+        return chosen
     if f > 64 or comb(f, count) > _MOST_ASSIGNMENTS:
         chosen[np.argsort(-x, kind="stable")[:count]] = True
         return chosen
-    subsets = np.array(list(combinations(range(f), count)), dtype=np.int64).reshape(
-        comb(f, count), count
-    )
-    lacks = _lack(need[:, None] - A[:, subsets].sum(axis=2), slack)
-    chosen[subsets[_first_best(lacks, -c[subsets].sum(axis=1))]] = True
+    subsets = _subsets(f, count)
+    lacks = _lack(need[:, None] - A.take(subsets, axis=1).sum(axis=2), slack)
+    chosen[subsets[_first_best(lacks, -c.take(subsets).sum(axis=1))]] = True
     return chosen
+
+
+@lru_cache(maxsize=16)
+def _subsets(f: int, count: int) -> np.ndarray:
+    """All choices of `count` of f, one a row, in lexicographic order."""
+    rows = np.array(list(combinations(range(f), count)), dtype=np.int64)
+    rows = rows.reshape(comb(f, count), count)
+    rows.flags.writeable = False  # shared
+    return rows
 
 
 def repair_by_swaps(
@@ -158,12 +168,15 @@ def repair_by_swaps(
 
 def _first_best(lacks: np.ndarray, loss: np.ndarray) -> int:
     """Flat position of the least lack, of these the least loss, of these the first."""
-    return int(np.argmin(np.where(lacks == lacks.min(), loss, np.inf)))
+    return int(np.where(lacks == lacks.min(), loss, np.inf).argmin())
 
 
 def _lack(need: np.ndarray, slack: np.ndarray) -> np.ndarray:
     """Sum of the lacks, each over its slack so that scaling a score changes no choice."""
     slack = slack.reshape((-1,) + (1,) * (need.ndim - 1))
+    short = need > slack
+    if not short.any():
+        return np.zeros(need.shape[1:])
     unit = np.where(slack > 0.0, slack, 1.0)
     with np.errstate(over="ignore"):  # a lack beyond float64 is infinitely large
-        return np.asarray(np.where(need > slack, need / unit, 0.0).sum(axis=0))
+        return np.asarray(np.where(short, need / unit, 0.0).sum(axis=0))

@@ -138,7 +138,8 @@ def solve_problem(
         problem.prepare(count, deadline)
         floors = problem.floors
         mask = store.new_mask()
-        wanted = np.stack((floors, np.zeros(len(floors))), axis=1)
+        wanted = np.zeros((len(floors), 2))
+        wanted[:, 0] = floors
         attainable = problem.known_attainable()
         known = None if attainable is None else Known(*attainable)
         found = solve_relaxation(store, problem.keep, wanted, mask, deadline=deadline, known=known)
@@ -190,9 +191,8 @@ def _finish(
     `proof`, where the best mask is wanted: the search's threads, and whether to raise where
     there is none.
     """
-    failed = f"{Status.NUMERICAL_ERROR.value} (gap {found.gap:.3g}, {problem!r})"
     if not np.isfinite([*found.multipliers, found.threshold, found.gap]).all():
-        raise SolverError(failed)
+        raise SolverError(_failed(problem, found))
     f_scores = found.fractional_scores
     kept_sums = found.kept_sums.sum(axis=1)
     held = kept_sums + f_scores @ found.values
@@ -201,7 +201,7 @@ def _finish(
     if not np.isfinite([*held, *sizes, scale]).all():
         raise OverflowError
     if not max(abs(found.gap), found.floors_gap) <= _GAP_TOLERANCE * scale:
-        raise SolverError(failed)
+        raise SolverError(_failed(problem, found))
     _check_statable(problem, found.multipliers, sizes)
     # Where x itself lacks what counts as rounding, what it keeps is all that can be asked.
     floors = np.minimum(problem.floors, held[1:])
@@ -297,16 +297,24 @@ def _sums(parts: np.ndarray) -> np.ndarray:
         return np.asarray(parts.sum(axis=1))
 
 
+def _failed(problem: Problem, found: Relaxation) -> str:
+    return f"{Status.NUMERICAL_ERROR.value} (gap {found.gap:.3g}, {problem!r})"
+
+
 def _check_statable(problem: Problem, multipliers: np.ndarray, sizes: np.ndarray) -> None:
     """Raise where scores are so small that float64 rounds their prices and floors too coarsely.
 
     `sizes`, shape (1 + K,): the summed absolute scores kept.
     """
+    known = problem.known_sizes()
+    least = problem.keep * _SMALLEST
+    if sizes.min() >= least and known.min(initial=math.inf) >= least:
+        return
     used = np.append(multipliers.any(), multipliers > 0.0)
     sizes = np.where(used, sizes, 0.0)
-    sizes[1:] = np.where(used[1:], np.minimum(sizes[1:], problem.known_sizes()), sizes[1:])
+    sizes[1:] = np.where(used[1:], np.minimum(sizes[1:], known), sizes[1:])
     for name, size in zip(problem.score_names, sizes, strict=True):
-        if 0.0 < size < problem.keep * _SMALLEST:
+        if 0.0 < size < least:
             raise ProblemError(
                 f"{problem.keep} entries of {name!r} sum to {size:.3g}, where float64 has few "
                 "digits left; scale it up (that changes no mask)"

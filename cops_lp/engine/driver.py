@@ -32,7 +32,7 @@ from .whole import Relaxation, exponents_of, scaled_by, solve_all
 
 __all__ = ["best_sum", "solve_relaxation"]
 
-_DIRECT = (1 << 14, 1 << 10, 1 << 10)  # weights, by K, up to which nothing is guessed
+_DIRECT = (1 << 14, 1 << 14, 1 << 10)  # weights, by K, up to which nothing is guessed
 _WHOLE = 1 << 15  # weights up to which the sample is all of them
 _WHOLE_NEAR = 1 << 16  # the same where a point near the optimum is known
 _GROUPED = 1 << 16  # weights up to which nothing is guessed where columns of many are with them

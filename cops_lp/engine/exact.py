@@ -214,8 +214,9 @@ def scaled_floors(floors: np.ndarray, exponents: np.ndarray) -> np.ndarray:
     scores stay so, but do not overflow.
     """
     with np.errstate(over="ignore"):
-        scaled = np.clip(np.ldexp(floors, -exponents), -BEYOND, BEYOND)
-    return np.asarray(np.where(scaled == 0.0, np.sign(floors) * _LEAST, scaled))
+        scaled = np.ldexp(floors, -exponents)
+    scaled = np.minimum(np.maximum(scaled, -BEYOND), BEYOND)
+    return np.asarray(np.where(scaled, scaled, np.sign(floors) * _LEAST))
 
 
 def _forced(

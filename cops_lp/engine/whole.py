@@ -67,6 +67,7 @@ class Relaxation:
     columns: np.ndarray = field(default_factory=lambda: np.empty(0))
 
 
+@np.errstate(over="ignore")  # an overflow shows in the result and fails its checks
 def solve_all(
     store: Store,
     k: int,
@@ -94,46 +95,46 @@ def solve_all(
         scores,
         k,
         scaled_floors(floors, scaling[1:, None]),
-        scaled_by(magnitudes, -scaling[1:]),
-        hints=hints if hints is None else scaled_by(hints, scaling[1:] - scaling[0]),
+        np.ldexp(magnitudes, -scaling[1:]),
+        hints=hints if hints is None else np.ldexp(hints, scaling[1:] - scaling[0]),
         upper=upper,
         deadline=deadline,
     )
     if mask is not None:
         store.close()  # what may still make the mask's pages would overwrite it
         mask[:] = vertex.kept[:n]
-    multipliers = scaled_by(vertex.multipliers, scaling[0] - scaling[1:]) + 0.0  # no −0
-    back = scaled_by(multipliers, scaling[1:] - scaling[0])
+    units = scaling[0] - scaling[1:]
+    multipliers = np.ldexp(vertex.multipliers, units) + 0.0  # no −0
+    back = np.ldexp(multipliers, -units)
     gap = vertex.complementarity + vertex.residual
-    if vertex.feasible and not np.array_equal(back, vertex.multipliers):
+    if vertex.feasible and not (back == vertex.multipliers).all():
         gap = np.nan  # λ is beyond float64 in these units
     certificate = None
     if vertex.certificate is not None:
-        certificate = scaled_by(vertex.certificate, -scaling[1:])
+        certificate = np.ldexp(vertex.certificate, -scaling[1:])
     kept_sums, sizes = np.empty((len(scores), 2)), np.empty(len(scores))
     if upper is None:
-        sum_kept(scores, vertex.kept, kept_sums, sizes)
+        sum_kept(scores, scaling, vertex.kept, kept_sums, sizes)
     else:
         chosen = np.flatnonzero(vertex.amounts())
         amounts = vertex.amounts()[chosen]
         kept_sums[:] = [exact_sum(row, amounts)[:2] for row in scores[:, chosen]]
-        sizes[:] = np.abs(scores[:, chosen]) @ amounts
-    kept_sums = scaled_by(kept_sums, scaling[:, None])
-    sizes = scaled_by(sizes, scaling)
+        kept_sums = np.ldexp(kept_sums, scaling[:, None])
+        sizes = np.ldexp(np.abs(scores[:, chosen]) @ amounts, scaling)
     if not np.isfinite(sizes).all():
         raise OverflowError
     return Relaxation(
         feasible=vertex.feasible,
         multipliers=multipliers,
-        multipliers_rest=scaled_by(vertex.multipliers_rest, scaling[0] - scaling[1:]),
-        threshold=float(scaled_by(sum(vertex.threshold), scaling[0] * vertex.feasible)),
+        multipliers_rest=np.ldexp(vertex.multipliers_rest, units),
+        threshold=float(np.ldexp(sum(vertex.threshold), scaling[0] * vertex.feasible)),
         kept_sums=kept_sums,
         magnitudes=sizes,
         fractional=vertex.fractional,
         values=vertex.values,
-        fractional_scores=scaled_by(scores[:, vertex.fractional], scaling[:, None]),
-        gap=float(scaled_by(gap, scaling[0])),
-        floors_gap=float(scaled_by(vertex.floors_gap, scaling[0])),
+        fractional_scores=np.ldexp(scores[:, vertex.fractional], scaling[:, None]),
+        gap=float(np.ldexp(gap, scaling[0])),
+        floors_gap=float(np.ldexp(vertex.floors_gap, scaling[0])),
         passes=passes + 1,
         open_count=store.size,
         candidates=AllWeights(scores[:, :n], scaling),

@@ -57,8 +57,7 @@ class Question:
                 )
             # Floors that are not known yet are not asked of the engine: the judge checks the
             # solution's against its own sums.
-            known = problem.retain is None or "floors" in vars(problem)
-            floors = problem.floors if known else solution.floors
+            floors = problem.floors if problem.has_floors() else solution.floors
             return cls(problem, problem.keep, floors, problem.retain, best)
         if not (isinstance(problem, tuple) and len(problem) == 2):
             raise ProblemError("problem is neither a Problem nor a tuple (target, controls)")

@@ -70,12 +70,14 @@ def scale_rows(scores, exponents):
 
 
 @compiled
-def sum_kept(scores, kept, sums, sizes):
+def sum_kept(scores, exponents, kept, sums, sizes):
     """Fill each row's sum over the kept weights, as a double-double, and its absolute values'.
 
     Parameters
     ----------
     scores : float64, shape (m, n)
+    exponents : int64, shape (m,), within ±1000
+        Of the powers of two by which the sums of each row are multiplied.
     kept : bool, shape (n,)
     sums : float64, shape (m, 2), filled
     sizes : float64, shape (m,), filled
@@ -87,7 +89,8 @@ def sum_kept(scores, kept, sums, sizes):
             if kept[i]:
                 hi, lo = _add(hi, lo, row[i], 0.0)
                 size += abs(row[i])
-        sums[j, 0], sums[j, 1], sizes[j] = hi, lo, size
+        factor = math.ldexp(1.0, int(exponents[j]))
+        sums[j, 0], sums[j, 1], sizes[j] = hi * factor, lo * factor, size * factor
 
 
 @compiled
