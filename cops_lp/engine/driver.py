@@ -233,7 +233,7 @@ def _tied_level(told: Sampled, k: float, floors: np.ndarray, deadline: float) ->
     c, bounds = told.scores[0], told.bounds()
     total = float(bounds.sum())
     top, _ = top_amounts(c, min(max(k, 1.0), total), bounds)
-    level = float(c[top].min())
+    level = float(c[top].min()) + 0.0  # one zero only
     above, tied = c > level, c == level
     more, ties = float(bounds[above].sum()), float(bounds[tied].sum())
     if ties < _TIED * total:
