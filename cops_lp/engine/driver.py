@@ -236,12 +236,16 @@ def _tied_level(told: Sampled, k: float, floors: np.ndarray, deadline: float) ->
     level = float(c[top].min()) + 0.0  # one zero only
     above, tied = c > level, c == level
     more, ties = float(bounds[above].sum()), float(bounds[tied].sum())
-    if ties < _TIED * total:
+    # Those equal in every score are few columns: no face is needed for them.
+    own = told.scores[:, tied]
+    equal = [(own == column[:, None]).all(axis=0) for column in find_columns(own).T]
+    differ = ties - sum(float(bounds[tied][each].sum()) for each in equal)
+    if differ < _TIED * total:
         return None
     push = 5.0 * math.sqrt(total)
     if (more > 0.0 and k < more + push) or (more + ties < total and k > more + ties - push):
         return None
-    A = told.scores[1:, tied]
+    A = own[1:]
     # A floor within the sample's error may be met: to try costs a pass.
     error = _DOUBT * np.sqrt(told.scores[1:] ** 2 @ bounds**2 * (k / total))
     wanted = floors - told.scores[1:, above] @ bounds[above] - error
