@@ -399,3 +399,64 @@ def test_few_masks_are_tried_one_by_one(monkeypatch):
         else:
             assert solution.mask_objective == pytest.approx(sums[0, meets].max(), abs=1e-9)
             assert solution.integer_gap == 0.0
+
+
+def tied(d=1_000):
+    """A float target and two controls of three values, with a mask that is hard to prove."""
+    rng = np.random.default_rng(0)
+    controls = rng.integers(0, 3, size=(2, d))
+    return rng.exponential(size=d).astype(np.float32), controls.astype(np.float32)
+
+
+def test_controls_of_few_values_are_proven():
+    """Guard: of sets with equal sums only the cheapest are looked at."""
+    rng = np.random.default_rng(0)
+    scores = np.concatenate(
+        (rng.exponential(size=(1, 1_000)), rng.integers(0, 3, size=(2, 1_000)))
+    ).astype(np.float32)
+    solution = cops_lp.solve(scores[0], list(scores[1:]), keep=0.1, retain=0.999, integral=True)
+    assert solution.integer_gap == 0.0
+    assert not solution.shortfall.any()
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_cheapest_of_equal_sums_are_enough(seed, monkeypatch):
+    """Against the walk through all of them."""
+    rng = np.random.default_rng(seed)
+    n, K = 30, int(rng.integers(1, 4))
+    scores = np.vstack((rng.random(n), rng.integers(-1, 3, size=(K, n)))).astype(float)
+    if seed % 2:
+        scores[0] = rng.integers(0, 4, n)
+    items = Items(np.arange(n), scores, rng.normal(0.0, 0.3, n))
+    need = np.concatenate(([rng.integers(-2, 3)], rng.integers(-2, 3, K).astype(float)))
+    prices = rng.exponential(size=K)
+    doubt = np.full(K, 1e-12)
+    limit = float(np.sort(items.cost)[:8].sum())
+    found = []
+    for often in (1, 1 << 40):
+        monkeypatch.setattr(listed, "_LOOK", 1)
+        monkeypatch.setattr(listed, "_OFTEN", often)
+        best = Best(np.inf)
+        done, spent = joins.walk(items, n, limit, need, prices, doubt, best, np.inf, 1, 1 << 40)
+        assert done
+        found.append((best.loss, spent))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-12)
+    assert found[0][1] <= found[1][1]
+
+
+def test_effort_ends_the_search_the_same_for_any_threads(monkeypatch):
+    """Guard: `proving.EFFORT`, of which each join has a share."""
+    rng = np.random.default_rng(1)
+    scores = rng.exponential(size=(4, 20_000)).astype(np.float32)
+    problem = cops_lp.Problem(scores[0], list(scores[1:]), keep=0.1, retain=0.5)
+    gaps = []
+    for effort in (1 << 8, 1 << 14, 1 << 20, 1 << 31):
+        monkeypatch.setattr(proving, "EFFORT", effort)
+        one, two = (problem.solve(integral=True, threads=count) for count in (1, 2))
+        assert one.status is Status.OPTIMAL
+        assert one.mask.tobytes() == two.mask.tobytes()
+        assert one.integer_bound == two.integer_bound
+        gaps.append(one.integer_gap)
+    assert gaps[0] > 0.0
+    assert gaps == sorted(gaps, reverse=True)
+    assert gaps[-1] == 0.0
