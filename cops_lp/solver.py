@@ -64,9 +64,7 @@ def solve(
     target, controls, keep, retain, floors
         As in :class:`cops_lp.Problem`. Without controls the mask is the exact top k.
     integral : bool
-        Go on to the best 0/1 mask, and prove that it is: see `Solution.integer_gap`. Without
-        `time_limit` the search ends after 2^31 steps, a minute of one thread at most, and the
-        gap stays open; with one it is not counted.
+        Go on to the best 0/1 mask, and prove that it is: see `Solution.integer_gap`.
     threads : int, optional
         Threads that read the scores; all of the process's CPUs by default. The result is the
         same bits for any number.
